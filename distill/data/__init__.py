@@ -1,0 +1,1 @@
+"""Datasets as LightningDataModules, and stateless augmentation."""

@@ -1,0 +1,1 @@
+"""Losses: one file a method, pure function first, thin module below."""

@@ -1,0 +1,1 @@
+"""LightningModules: single teacher and several teachers over one base."""

@@ -1,0 +1,59 @@
+"""The few typed values that pass between data, networks and losses: Batch, Outputs, Spec, InputSpec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """One batch as the loader makes it.
+
+    Attributes:
+        inputs: images ``(N, C, H, W)``, uint8 pixels or floats in [0, 1]; augmented, never normalised,
+            because student and teachers each normalise the same pixels their own way.
+        target: class indices ``(N,)``, int64.
+        index: position of each sample in its split ``(N,)``, int64; with ``view`` it names the augmented sample.
+        view: number of the augmented view of each sample ``(N,)``, int64; 0 where nothing is augmented.
+    """
+
+    inputs: Tensor
+    target: Tensor
+    index: Tensor
+    view: Tensor
+
+
+@dataclass
+class Outputs:
+    """What a network says of a batch.
+
+    Attributes:
+        logits: unnormalised class scores ``(N, K)``.
+        features: intermediate values by tap name, any shape with the batch first.
+    """
+
+    logits: Tensor
+    features: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Shape of one output without the batch dimension: ``(C, H, W)`` maps, ``(L, D)`` tokens, ``(D,)`` vectors."""
+
+    shape: tuple[int, ...]
+
+
+Specs = Mapping[str, Spec]
+"""Shapes by name: ``"logits"`` and every tap that was asked for."""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a network wants its pixels to be: per-channel mean and std of [0, 1] pixels, and (height, width) or None for any."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    size: tuple[int, int] | None = None

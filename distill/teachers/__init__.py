@@ -1,0 +1,1 @@
+"""Teachers: networks that are read, not trained; kept outside the module tree."""
