@@ -1,0 +1,77 @@
+"""Loss: one named term of the objective; a pure function with its connectors and hyper-parameters."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from distill.outputs import Batch, Outputs, Specs
+from distill.schedules.base import Schedule, trajectory
+
+
+class Loss(nn.Module, ABC):
+    """Base of every loss.
+
+    The constructor takes tap names and hyper-parameters; a scalar hyper-parameter may be a number or a
+    :class:`~distill.schedules.base.Schedule`: it is stored under its own name, and the objective replaces
+    the attribute by the schedule's current value, so ``forward`` only ever sees numbers.
+
+    Attributes:
+        reads_teacher: False for losses such as cross-entropy that need no teacher; then ``teacher`` may be None.
+    """
+
+    reads_teacher: ClassVar[bool] = True
+
+    def student_taps(self) -> tuple[str, ...]:
+        """Names of the student features that ``forward`` reads."""
+        return ()
+
+    def teacher_taps(self) -> tuple[str, ...]:
+        """Names of the teacher features that ``forward`` reads."""
+        return ()
+
+    def prepare(self, student: Specs, teacher: Specs) -> None:  # noqa: B027 - most losses have no connector
+        """Build connectors from the shapes of the outputs; called once, before the optimiser is made.
+
+        Raises:
+            ValueError: when two taps cannot be connected; names both taps and their shapes.
+        """
+
+    @abstractmethod
+    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
+        """Return the value of the term, a float32 scalar averaged over the batch."""
+
+
+def require_positive(name: str, value: float | Schedule) -> None:
+    """Refuse a number, or a schedule that ever takes one, that is not above zero.
+
+    Raises:
+        ValueError: names the hyper-parameter and the offending value.
+    """
+    low = min(trajectory(value))
+    if not low > 0:
+        raise ValueError(f"{name} must be above 0, got {low:g}")
+
+
+def number(value: float | Schedule) -> float:
+    """Return a hyper-parameter as the number that the objective has put in the place of its schedule.
+
+    Raises:
+        TypeError: when it is still a schedule, because no objective has set the progress.
+    """
+    if isinstance(value, Schedule):
+        raise TypeError(f"{type(value).__name__} has no value yet; put the loss in an Objective, which sets it")
+    return float(value)
+
+
+def require_teacher(teacher: Outputs | None) -> Outputs:
+    """Return the teacher's outputs of a loss that cannot do without them.
+
+    Raises:
+        ValueError: when there are none.
+    """
+    if teacher is None:
+        raise ValueError("this loss compares with a teacher and there is none; choose one with teacher=...")
+    return teacher
