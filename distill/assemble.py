@@ -1,0 +1,198 @@
+"""Assembles the parts of one run from its resolved config: data, student, teachers, objective, module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from distill import weights
+from distill.config import Config, ConfigError, build
+from distill.data.base import ImageData
+from distill.losses.base import Loss
+from distill.modules.base import DistillationModule
+from distill.modules.multi_teacher import MultiTeacher, join
+from distill.modules.single_teacher import SingleTeacher
+from distill.objective import Objective
+from distill.outputs import InputSpec, Outputs, Specs
+from distill.schedules.base import Schedule
+from distill.taps import Tapped
+from distill.teachers.base import Teacher
+from distill.teachers.frozen import Frozen
+
+TERM_KEYS = ("weight",)
+TEACHER_KEYS = ("network", "checkpoint", "weight", "training")
+
+
+@dataclass
+class Parts:
+    """What a run is made of."""
+
+    data: ImageData
+    student: Tapped
+    teachers: dict[str, Teacher]
+    objective: Objective
+    module: DistillationModule
+
+
+def input_spec(network: torch.nn.Module, data: ImageData) -> InputSpec:
+    """Return the network's own input specification, or the dataset's mean and std where it has none."""
+    own = getattr(network, "input_spec", None)
+    return own if isinstance(own, InputSpec) else InputSpec(tuple(data.mean), tuple(data.std))
+
+
+def make_data(cfg: Config) -> ImageData:
+    """Return the data module of a config, with the run's seed for shuffling and augmentation."""
+    data: ImageData = build(cfg["dataset"], "dataset", partial=True)(seed=cfg["seed"])
+    return data
+
+
+def make_objective(terms: Mapping[str, Config]) -> Objective:
+    """Return the objective of the config group ``loss``."""
+    losses: dict[str, Loss] = {}
+    strengths: dict[str, float | Schedule] = {}
+    for name, node in terms.items():
+        losses[name] = build(node, f"loss.{name}", drop=TERM_KEYS)
+        weight = node["weight"]
+        strengths[name] = build(weight, f"loss.{name}.weight") if isinstance(weight, Mapping) else weight
+    return Objective(losses, strengths)
+
+
+def make_network(node: Config, key: str, checkpoint: str | None) -> torch.nn.Module:
+    """Return a network with the weights of a checkpoint, or as it was built where there is none.
+
+    Raises:
+        ConfigError: when the network cannot be built or the checkpoint does not fit it.
+    """
+    network: torch.nn.Module = build(node, key)
+    if checkpoint is not None:
+        try:
+            weights.load(network, checkpoint)
+        except (ValueError, FileNotFoundError) as error:
+            raise ConfigError([f"{key.removesuffix('.network')}.checkpoint: {error}"]) from error
+    return network
+
+
+def make_teacher(name: str, node: Config, data: ImageData, taps: list[str]) -> Frozen:
+    """Return a frozen teacher ready to answer; ``checkpoint: train`` leaves the weights as built, for a dry run."""
+    key = f"teacher.{name}"
+    path = None if node["checkpoint"] in ("train", "built") else node["checkpoint"]
+    with torch.random.fork_rng():
+        network = make_network(node["network"], f"{key}.network", path)
+    teacher: Frozen = build(node, key, drop=TEACHER_KEYS, partial=True)(network=network)
+    try:
+        teacher.read(input_spec(network, data), taps)
+    except ValueError as error:
+        raise ConfigError([f"{key}: {error}"]) from error
+    return teacher
+
+
+def _taps_by_teacher(taps: list[str], names: list[str]) -> dict[str, list[str]]:
+    """Split ``teacher/tap`` names by teacher; with one teacher the plain name is enough."""
+    if len(names) == 1:
+        return {names[0]: taps}
+    split: dict[str, list[str]] = {name: [] for name in names}
+    for tap in taps:
+        owner, _, path = tap.partition("/")
+        if owner not in split or not path:
+            raise ConfigError(
+                [
+                    f"teacher_tap {tap!r}: with several teachers write teacher/tap, where teacher is one of {', '.join(names)}"
+                ]
+            )
+        split[owner].append(path)
+    return split
+
+
+def _specs(tapped: Tapped | Teacher, key: str, shape: tuple[int, int, int]) -> Specs:
+    try:
+        return tapped.specs(shape)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        size = "x".join(map(str, shape))
+        raise ConfigError(
+            [f"{key}: cannot process images of {size} ({reason}); choose another network or dataset"]
+        ) from error
+
+
+def _teacher_specs(teachers: dict[str, Teacher], shape: tuple[int, int, int], classes: int) -> Specs:
+    specs = {name: _specs(teacher, f"teacher.{name}", shape) for name, teacher in teachers.items()}
+    for name, spec in specs.items():
+        if spec["logits"].shape != (classes,):
+            raise ConfigError(
+                [
+                    f"teacher.{name}: gives {spec['logits'].shape[-1]} classes, the dataset has {classes}; "
+                    "use a teacher of this dataset"
+                ]
+            )
+    if len(specs) == 1:
+        return next(iter(specs.values()))
+    joined = {f"{name}/{tap}": s for name, spec in specs.items() for tap, s in spec.items() if tap != "logits"}
+    return {"logits": next(iter(specs.values()))["logits"], **joined} if specs else {}
+
+
+def assemble(cfg: Config) -> Parts:
+    """Return the parts of one run, connectors built, random weights set by ``cfg["seed"]``.
+
+    Args:
+        cfg: resolved config of one training; each teacher's ``checkpoint`` is a path, ``built`` or ``train``.
+
+    Raises:
+        ConfigError: one sentence for each mistake that shows when the parts meet.
+    """
+    torch.manual_seed(cfg["seed"])
+    data = make_data(cfg)
+    network = make_network(cfg["student"], "student", None)
+    objective = make_objective(cfg["loss"])
+    names = list(cfg["teacher"])
+    taps = _taps_by_teacher(objective.teacher_taps, names) if names else {}
+    teachers: dict[str, Teacher] = {n: make_teacher(n, cfg["teacher"][n], data, taps[n]) for n in names}
+    try:
+        student = Tapped(network, input_spec(network, data), objective.student_taps)
+    except ValueError as error:
+        raise ConfigError([f"student: {error}"]) from error
+    shape = (data.channels, *data.image_size)
+    specs = _specs(student, "student", shape)
+    if specs["logits"].shape != (data.num_classes,):
+        raise ConfigError(
+            [
+                f"student: gives {specs['logits'].shape[-1]} classes, the dataset has {data.num_classes}; set student.num_classes"
+            ]
+        )
+    try:
+        objective.prepare(specs, _teacher_specs(teachers, shape, data.num_classes))
+    except ValueError as error:
+        raise ConfigError([str(error)]) from error
+    return Parts(data, student, teachers, objective, _module(cfg, data, student, teachers, objective))
+
+
+def _module(
+    cfg: Config, data: ImageData, student: Tapped, teachers: dict[str, Teacher], objective: Objective
+) -> DistillationModule:
+    settings = {
+        "student": student,
+        "objective": objective,
+        "optimizer": build(cfg["optimizer"], "optimizer", partial=True),
+        "lr_scheduler": build(cfg["lr_scheduler"], "lr_scheduler", partial=True) if cfg["lr_scheduler"] else None,
+        "eval_names": data.eval_names,
+        "seed": cfg["seed"],
+        "schedule_interval": cfg["schedule_interval"],
+    }
+    if not teachers:
+        if objective.reads_teacher:
+            raise ConfigError(["loss: a term reads a teacher and there is none; choose one with teacher=..."])
+        return DistillationModule(**settings)
+    if len(teachers) == 1:
+        return SingleTeacher(next(iter(teachers.values())), **settings)
+    relative = {name: float(cfg["teacher"][name]["weight"]) for name in teachers}
+    return MultiTeacher(teachers, relative, cfg["teacher_average"], **settings)
+
+
+def answer(teachers: Mapping[str, Teacher], batch: Any, cfg: Config) -> Outputs | None:
+    """Return what the teachers of a run say of a batch, joined as in training; None without teachers."""
+    outputs = {name: teacher(batch) for name, teacher in teachers.items()}
+    if len(outputs) <= 1:
+        return next(iter(outputs.values()), None)
+    return join(outputs, {n: float(cfg["teacher"][n]["weight"]) for n in outputs}, cfg["teacher_average"])

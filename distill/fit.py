@@ -1,0 +1,159 @@
+"""One training: from a resolved config to a complete record in its own folder; skipped, resumed or run."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from distill import records
+from distill.config import IRRELEVANT, Config, fingerprint
+from distill.records import RESULT, Record, is_complete, lock, read_json, write_json, write_text
+
+LAST, BEST, STUDENT = "checkpoints/last.ckpt", "checkpoints/best.ckpt", "student.safetensors"
+
+
+class TrainingFailed(RuntimeError):
+    """A training ended without a result; the message says why and where its log is."""
+
+
+def identity(cfg: Config) -> Config:
+    """Return the part of a resolved config that decides the result; checkpoints count by content, not by name."""
+    from distill.weights import digest
+
+    kept = {k: v for k, v in cfg.items() if k not in IRRELEVANT}
+    teachers = {}
+    for name, node in cfg["teacher"].items():
+        path = node["checkpoint"]
+        known = Path(path).is_file() if path not in ("train", "built") else False
+        teachers[name] = {**node, "checkpoint": digest(path) if known else path, "training": None}
+    return {**kept, "teacher": teachers}
+
+
+def label(cfg: Config) -> str:
+    """Return a short readable name of a run: dataset, student, terms, seed."""
+    data = cfg["dataset"]["_target_"].rpartition(".")[2].lower()
+    terms = "+".join(cfg["loss"]) if cfg["teacher"] else "alone"
+    return f"{data}-{network_name(cfg['student'])}-{terms}-s{cfg['seed']}"
+
+
+def network_name(node: Config) -> str:
+    """Return what people call the network of a config node: its model name, or its builder's."""
+    name = node.get("name") or node["_target_"].rpartition(".")[2]
+    return str(name).replace("/", "_")
+
+
+def folder_of(cfg: Config) -> Path:
+    """Return the folder of the run that a resolved config describes."""
+    return Path(cfg["out"]) / f"{label(cfg)}-{fingerprint(identity(cfg))}"
+
+
+def fit(cfg: Config, overrides: list[str], title: str) -> Record:
+    """Train what a resolved config describes, unless its record is complete; go on where it was interrupted.
+
+    Args:
+        cfg: resolved config of one training.
+        overrides: what the user typed, for the record.
+        title: what this run is, for the progress display.
+
+    Returns:
+        The complete record, as in ``result.json``.
+
+    Raises:
+        TrainingFailed: when a separate process that trained it failed.
+        distill.modules.base.DivergenceError: when a term of the objective became NaN or infinite.
+    """
+    folder = folder_of(cfg)
+    held = contextlib.nullcontext() if rank() else lock(folder)
+    with held:
+        record = read_json(folder / RESULT)
+        if is_complete(record) and not cfg["rerun"] and record is not None:
+            _say_if_stale(record, cfg, folder)
+            return record
+        if cfg["rerun"] and not rank():
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            (folder / RESULT).unlink(missing_ok=True)
+        if _needs_processes(cfg):
+            _in_own_process(cfg, overrides, title, folder)
+        else:
+            from distill.training import train
+
+            train(cfg, folder, overrides, title)
+        record = read_json(folder / RESULT)
+    if record is None or not is_complete(record):
+        raise TrainingFailed(f"{folder}: no complete {RESULT} was written; see {folder / 'train.log'}")
+    return record
+
+
+def rank() -> int:
+    """Return the rank that a launcher gave this process, 0 when there is none."""
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", os.environ.get("LOCAL_RANK", 0))))
+
+
+def _say_if_stale(record: Record, cfg: Config, folder: Path) -> None:
+    if record.get("code") != records.code_hash(cfg) and not rank():
+        print(f"note: {folder} was trained by other code than this; rerun=true trains it again", file=sys.stderr)
+
+
+def _needs_processes(cfg: Config) -> bool:
+    launched = any(name in os.environ for name in ("LOCAL_RANK", "RANK", "SLURM_PROCID"))
+    return not launched and cfg["trainer"]["devices"] not in (1, "1") or cfg["trainer"].get("num_nodes", 1) > 1
+
+
+def _in_own_process(cfg: Config, overrides: list[str], title: str, folder: Path) -> None:
+    """Train in a process whose command line names this very run.
+
+    Lightning starts further ranks by repeating the command line; repeated from here it would start the whole
+    comparison, or the whole sweep, again.
+    """
+    write_json(folder / "job.json", {"config": cfg, "overrides": overrides, "title": title})
+    done = subprocess.run([sys.executable, "-m", "distill.worker", str(folder / "job.json")], check=False)
+    if done.returncode:
+        raise TrainingFailed(f"{title}: training in {folder} ended with exit code {done.returncode}")
+
+
+def write_metrics(folder: Path, history: list[dict[str, float]]) -> None:
+    """Write ``metrics.csv``, one line an epoch; rewritten whole, so a resumed run leaves no gap and no duplicate."""
+    columns = list(dict.fromkeys(key for row in history for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(history)
+    write_text(folder / "metrics.csv", text.getvalue())
+
+
+def accuracies(history: list[dict[str, float]]) -> dict[str, Any]:
+    """Return test accuracy by the three rules that published tables use, with the epoch each chose.
+
+    ``last`` is the last epoch (RepDistiller), ``best_on_test`` the best test epoch (mdistiller and its forks), and
+    ``val_chosen`` the epoch with the best validation accuracy, the only rule that does not look at the answer.
+    """
+    tests = [row["test/accuracy"] for row in history]
+    best = max(range(len(tests)), key=tests.__getitem__)
+    out: dict[str, Any] = {
+        "last": tests[-1],
+        "best_on_test": tests[best],
+        "best_on_test_epoch": int(history[best]["epoch"]),
+        "val_chosen": None,
+    }
+    if "val/accuracy" in history[-1]:
+        chosen = max(range(len(tests)), key=lambda i: history[i]["val/accuracy"])
+        out |= {
+            "val_chosen": tests[chosen],
+            "val_chosen_epoch": int(history[chosen]["epoch"]),
+            "val": history[chosen]["val/accuracy"],
+        }
+    return out
+
+
+def read_job(path: str) -> tuple[Config, list[str], str, Path]:
+    """Return config, overrides, title and folder of a job file."""
+    job = json.loads(Path(path).read_text())
+    return job["config"], job["overrides"], job["title"], Path(path).parent

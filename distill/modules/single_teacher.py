@@ -1,0 +1,29 @@
+"""SingleTeacher: one teacher's outputs, read from outside the module tree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distill.modules.base import DistillationModule
+from distill.outputs import Batch, Outputs
+from distill.teachers.base import Teacher
+
+
+class SingleTeacher(DistillationModule):
+    """Distillation from one teacher (Hinton et al. 2015, and every method that has one).
+
+    Args:
+        teacher: gives outputs for a batch; not a submodule, so it is in no checkpoint, optimizer or DDP bucket.
+        settings: the arguments of :class:`DistillationModule`.
+    """
+
+    def __init__(self, teacher: Teacher, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.teacher = teacher
+
+    def on_fit_start(self) -> None:
+        self.teacher.to(self.device)
+
+    def teach(self, batch: Batch) -> Outputs:
+        """Return the teacher's outputs for a batch."""
+        return self.teacher(batch)

@@ -1,0 +1,95 @@
+"""The objective: ordered named terms, each a loss times a weight; a term of weight 0 is skipped, every one reported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from distill.losses.base import Loss
+from distill.outputs import Batch, Outputs, Specs
+from distill.schedules.base import Progress, Schedule
+
+
+class Objective(nn.Module):
+    """Weighted sum of named losses.
+
+    Args:
+        losses: loss by name, in the order of the report.
+        weights: weight by the same names; a number or a schedule.
+
+    Attributes:
+        values: current value of every schedule, by ``term.parameter`` (``kd.temperature``, ``kd.weight``).
+    """
+
+    def __init__(self, losses: Mapping[str, Loss], weights: Mapping[str, float | Schedule]) -> None:
+        super().__init__()
+        self.losses = nn.ModuleDict(losses)
+        self.weights: dict[str, float] = {k: 0.0 if isinstance(w, Schedule) else float(w) for k, w in weights.items()}
+        self.schedules: dict[str, Schedule] = {}
+        for name, loss in losses.items():
+            found = {k: v for k, v in vars(loss).items() if isinstance(v, Schedule)}
+            if isinstance(weight := weights[name], Schedule):
+                found["weight"] = weight
+            self.schedules.update({f"{name}.{k}": v for k, v in found.items()})
+        self.values: dict[str, float] = {}
+        self.set_progress(Progress(0.0))
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the terms in order."""
+        return list(self.losses)
+
+    @property
+    def reads_teacher(self) -> bool:
+        """Whether any term that reads the teacher has a weight now."""
+        return any(w and self._loss(k).reads_teacher for k, w in self.weights.items())
+
+    @property
+    def student_taps(self) -> list[str]:
+        """Student taps that any term reads."""
+        return list(dict.fromkeys(t for name in self.losses for t in self._loss(name).student_taps()))
+
+    @property
+    def teacher_taps(self) -> list[str]:
+        """Teacher taps that any term reads."""
+        return list(dict.fromkeys(t for name in self.losses for t in self._loss(name).teacher_taps()))
+
+    def _loss(self, name: str) -> Loss:
+        loss = self.losses[name]
+        assert isinstance(loss, Loss)
+        return loss
+
+    def set_progress(self, progress: Progress) -> None:
+        """Give every scheduled parameter its value at ``progress``."""
+        for key, schedule in self.schedules.items():
+            name, parameter = key.rsplit(".", 1)
+            value = self.values[key] = schedule(progress)
+            if parameter == "weight":
+                self.weights[name] = value
+            else:
+                setattr(self.losses[name], parameter, value)
+
+    def prepare(self, student: Specs, teacher: Specs) -> None:
+        """Build every connector.
+
+        Raises:
+            ValueError: when a loss cannot connect its taps; names the term.
+        """
+        for name in self.losses:
+            try:
+                self._loss(name).prepare(student, teacher)
+            except ValueError as error:
+                raise ValueError(f"loss.{name}: {error}") from error
+
+    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the total and the unweighted value of each term ``(terms,)``, 0 for a skipped one, detached."""
+        total = student.logits.new_zeros((), dtype=torch.float32)
+        values = [total] * len(self.losses)
+        for i, (name, weight) in enumerate(self.weights.items()):
+            if weight:
+                value = self._loss(name)(student, teacher, batch)
+                total = total + weight * value
+                values[i] = value.detach()
+        return total, torch.stack(values)

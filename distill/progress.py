@@ -1,0 +1,69 @@
+"""What the terminal shows of a training: a bar for people, a few lines for logs."""
+
+from __future__ import annotations
+
+import sys
+from time import perf_counter
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+SHOWN = ("val/accuracy", "test/accuracy")
+
+
+def _news(module: Any) -> str:
+    row = module.history[-1] if module.history else {}
+    parts = [f"loss {row['train/loss']:.3f}"] if row else []
+    parts += [f"{key.partition('/')[0]} {row[key]:.1f}" for key in SHOWN if key in row]
+    parts += [f"{key.partition('/')[2]} {value:.2f}" for key, value in module.objective.values.items()]
+    return "  ".join(parts)
+
+
+class Bar(Callback):
+    """One line with a bar for a training; moves at most five times a second, and reads nothing from the device."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.progress: Progress | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.progress = Progress(
+                TextColumn("{task.description:<28}"), BarColumn(20), MofNCompleteColumn(), TextColumn("epochs"),
+                TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[news]}"), refresh_per_second=5,
+            )  # fmt: skip
+            self.progress.start()
+            self.task = self.progress.add_task(
+                self.title, total=trainer.max_epochs, completed=trainer.current_epoch, news=""
+            )
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.progress is not None:
+            self.progress.update(self.task, completed=trainer.current_epoch, news=_news(pl_module))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.progress is not None:
+            self.progress.update(self.task, completed=trainer.current_epoch, news=_news(pl_module))
+            self.progress.stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if self.progress is not None:
+            self.progress.stop()
+
+
+class Lines(Callback):
+    """Ten lines a training at most, for logs."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.began = perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        done, epochs = trainer.current_epoch + 1, trainer.max_epochs or 1
+        if trainer.is_global_zero and done * 10 // epochs > (done - 1) * 10 // epochs:
+            seconds = perf_counter() - self.began
+            print(
+                f"{self.title}: epoch {done}/{epochs}  {_news(pl_module)}  {seconds:.1f} s", file=sys.stderr, flush=True
+            )

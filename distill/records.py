@@ -1,0 +1,124 @@
+"""The record of one training: a folder named by fingerprint, a result.json written atomically, a lock against twins."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+RESULT = "result.json"
+Record = dict[str, Any]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new one and nothing between."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file atomically; NaN and infinity become null, which every reader understands."""
+    write_text(path, json.dumps(_finite(value), indent=1, default=str) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def read_json(path: Path) -> Record | None:
+    """Return the content of a JSON file, or None where it is absent or not a JSON object."""
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def is_complete(record: Record | None) -> bool:
+    """Whether a record is of a training that ended."""
+    return record is not None and record.get("status") == "complete"
+
+
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold a run folder for this process; a second process waits. Released by the system however the process ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def code_hash(config: Any = None) -> str:
+    """Return 10 hex digits of the source of this package and of every module that a ``_target_`` names."""
+    package = Path(__file__).parent
+    files = set(package.rglob("*.py"))
+    for target in _targets(config):
+        module = sys.modules.get(target.rpartition(".")[0])
+        source = getattr(module, "__file__", None)
+        if source and "site-packages" not in source:
+            files.add(Path(source))
+    whole = hashlib.sha256()
+    for file in sorted(files):
+        whole.update(file.name.encode() + file.read_bytes())
+    return whole.hexdigest()[:10]
+
+
+def _targets(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        if isinstance(node.get("_target_"), str):
+            yield node["_target_"]
+        for value in node.values():
+            yield from _targets(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _targets(value)
+
+
+def provenance() -> Record:
+    """Return git state, versions and machine: what a reader needs to believe a number."""
+    names = ("distill", "torch", "pytorch-lightning", "hydra-core", "torchvision", "timm", "transformers", "numpy")
+    versions = {"python": platform.python_version()}
+    for name in names:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return {"git": _git(), "versions": versions, "machine": f"{platform.machine()}, {os.cpu_count()} cores"}
+
+
+def _git() -> Record:
+    where = Path(__file__).parent
+
+    def ask(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *arguments], cwd=where, capture_output=True, text=True, timeout=10, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    tracked = ask("ls-files", "--error-unmatch", str(Path(__file__)))
+    return {"sha": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))} if tracked else {"sha": None}

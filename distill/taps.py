@@ -1,0 +1,155 @@
+"""Reads intermediate features of a network by module path or by the friendly names that the network publishes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from distill.outputs import InputSpec, Outputs, Spec
+
+INPUT = ":in"
+
+
+def published(network: nn.Module) -> dict[str, str]:
+    """Return the friendly tap names of a network and the module path that each stands for."""
+    return dict(getattr(network, "taps", {}))
+
+
+def resolve(network: nn.Module, name: str) -> tuple[nn.Module, bool]:
+    """Return the module that a tap reads, and whether it reads the module's input (suffix ``:in``) or its output.
+
+    Raises:
+        ValueError: when the network has no such tap; lists the nearest names.
+    """
+    path = published(network).get(name, name)
+    wants_input = path.endswith(INPUT)
+    path = path.removesuffix(INPUT)
+    modules = dict(network.named_modules())
+    if path and path in modules:
+        return modules[path], wants_input
+    known = [*published(network), *(m for m in modules if m)]
+    near = difflib.get_close_matches(name, known, 3, 0.4) or list(published(network)) or known[:5]
+    raise ValueError(f"no tap {name!r} in {type(network).__name__}; nearest: {', '.join(near)}")
+
+
+def first_tensor(value: object) -> Tensor | None:
+    """Return the tensor in what a module returned: itself, or the first of a tuple, list or mapping."""
+    while not isinstance(value, Tensor):
+        if isinstance(value, dict):
+            value = tuple(value.values())
+        if not isinstance(value, tuple | list) or not value:
+            return None
+        value = value[0]
+    return value
+
+
+class Tapped(nn.Module):
+    """A network that takes pixels and returns :class:`Outputs`: normalisation in front, taps inside.
+
+    Args:
+        network: maps normalised images ``(N, C, H, W)`` to logits ``(N, K)``.
+        input_spec: mean, std and size of the network's input; other sizes are resized (bilinear, antialiased).
+        taps: names of the features to return, friendly or module paths; ``path:in`` reads a module's input.
+
+    Raises:
+        ValueError: when a tap does not exist.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, network: nn.Module, input_spec: InputSpec, taps: Iterable[str] = ()) -> None:
+        super().__init__()
+        self.network = network
+        self.size = input_spec.size
+        mean, std = (torch.tensor(v, dtype=torch.float32).view(-1, 1, 1) for v in (input_spec.mean, input_spec.std))
+        self.register_buffer("scale", 1 / std, persistent=False)
+        self.register_buffer("shift", -mean / std, persistent=False)
+        self.taps = tuple(dict.fromkeys(taps))
+        self._features: dict[str, Tensor] = {}
+        self._versions: dict[str, int] = {}
+        for name in self.taps:
+            self._attach(name)
+
+    def _attach(self, name: str) -> None:
+        module, wants_input = resolve(self.network, name)
+
+        def keep(_: nn.Module, args: tuple, output: object = None) -> None:
+            value = first_tensor(args if wants_input else output)
+            if value is None:
+                raise ValueError(f"tap {name!r} of {type(self.network).__name__} is not a tensor")
+            self._features[name] = value
+            self._versions[name] = 0 if value.is_inference() else value._version
+
+        if wants_input:
+            module.register_forward_pre_hook(keep)
+        else:
+            module.register_forward_hook(keep)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Return pixels ``(N, C, H, W)``, uint8 or float in [0, 1], as the network wants them."""
+        scale = self.scale / 255 if images.dtype == torch.uint8 else self.scale
+        x = torch.addcmul(self.shift, images.to(scale.dtype), scale)
+        if self.size is not None and tuple(x.shape[-2:]) != self.size:
+            x = F.interpolate(x, self.size, mode="bilinear", antialias=True)
+        return x
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Return logits and tapped features of a batch of pixels."""
+        self._features = {}
+        logits = self.network(self.normalize(images))
+        return Outputs(logits, self._features)
+
+    @torch.no_grad()
+    def specs(self, shape: tuple[int, int, int]) -> dict[str, Spec]:
+        """Return the shapes of logits and taps for images ``(C, H, W)``, by one forward pass in eval mode.
+
+        Raises:
+            ValueError: when a tapped tensor is overwritten in place by a later layer, or was never computed.
+        """
+        training = self.training
+        self.eval()
+        outputs = self(torch.zeros(2, *shape, dtype=torch.uint8, device=self.scale.device))
+        self.train(training)
+        missing = [name for name in self.taps if name not in outputs.features]
+        if missing:
+            raise ValueError(f"tap {missing[0]!r} of {type(self.network).__name__} is never reached by a forward pass")
+        for name, value in outputs.features.items():
+            if value._version != self._versions[name]:
+                raise ValueError(
+                    f"tap {name!r} of {type(self.network).__name__} is overwritten in place; tap the next layer instead"
+                )
+        named = {"logits": outputs.logits, **outputs.features}
+        return {name: Spec(tuple(value.shape[1:])) for name, value in named.items()}
+
+
+def tap_shapes(network: nn.Module, input_spec: InputSpec, shape: tuple[int, int, int]) -> dict[str, tuple[str, tuple]]:
+    """Return ``{tap name: (module path, shape without batch)}``: published taps first, then every other module."""
+    named = published(network)
+    paths = {p.removesuffix(INPUT) for p in named.values()}
+    rest = {
+        m: m for m, module in network.named_modules() if m and m not in paths and not isinstance(module, nn.Identity)
+    }
+    found: dict[str, tuple[str, tuple]] = {}
+    reached: dict[str, tuple[int, ...]] = {}
+    handles = []
+    for name, path in {**named, **rest}.items():
+        module, wants_input = resolve(network, path)
+
+        def keep(_: nn.Module, args: tuple, output: object = None, name: str = name, is_in: bool = wants_input) -> None:
+            value = first_tensor(args if is_in else output)
+            if value is not None:
+                reached[name] = tuple(value.shape[1:])
+
+        handles.append(module.register_forward_pre_hook(keep) if wants_input else module.register_forward_hook(keep))
+    Tapped(network, input_spec).specs(shape)
+    for handle in handles:
+        handle.remove()
+    for name, path in {**named, **rest}.items():
+        if name in reached:
+            found[name] = (path, reached[name])
+    return found

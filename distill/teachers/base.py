@@ -1,0 +1,34 @@
+"""Teacher: what a distillation module needs of one, whatever it is made of."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+import torch
+
+from distill.outputs import Batch, InputSpec, Outputs, Spec
+
+
+class Teacher(ABC):
+    """Gives outputs for a batch. Not an ``nn.Module``, so a LightningModule that holds it does not own its weights."""
+
+    @abstractmethod
+    def read(self, input_spec: InputSpec, taps: Iterable[str]) -> None:
+        """Say how pixels are normalised for it and which features it returns; called once, before anything else.
+
+        Raises:
+            ValueError: when a tap does not exist.
+        """
+
+    @abstractmethod
+    def __call__(self, batch: Batch) -> Outputs:
+        """Return logits and tapped features for a batch, without a graph."""
+
+    @abstractmethod
+    def specs(self, shape: tuple[int, int, int]) -> dict[str, Spec]:
+        """Return the shapes of logits and taps for images ``(C, H, W)``."""
+
+    @abstractmethod
+    def to(self, device: torch.device) -> None:
+        """Move whatever the teacher computes with to ``device``."""

@@ -1,0 +1,176 @@
+"""Trains one run with Lightning, in this process, and writes its record."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+from safetensors.torch import save_file
+from torch.utils.flop_counter import FlopCounterMode
+
+from distill import records
+from distill.assemble import Parts, answer, assemble
+from distill.config import Config, build, fingerprint
+from distill.evaluate import agreement, predict, scores
+from distill.fit import BEST, LAST, STUDENT, accuracies, identity, label, rank, write_metrics
+from distill.modules.base import DivergenceError
+from distill.progress import Bar, Lines
+from distill.records import RESULT, Record, write_json
+from distill.taps import Tapped
+
+
+class Keeper(Callback):
+    """Keeps ``metrics.csv`` up to date, and saves a checkpoint the moment the system asks the process to end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        if trainer.received_sigterm:
+            trainer.save_checkpoint(self.folder / LAST)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            write_metrics(self.folder, pl_module.history)
+
+
+def train(cfg: Config, folder: Path, overrides: list[str], title: str) -> None:
+    """Train what a resolved config describes in this process, from its last checkpoint if there is one.
+
+    Args:
+        cfg: resolved config of one training.
+        folder: where its record, checkpoints and metrics go.
+        overrides: what the user typed, for the record.
+        title: what this run is, for the progress display.
+
+    Raises:
+        distill.modules.base.DivergenceError: when a term of the objective became NaN or infinite.
+        pytorch_lightning.utilities.exceptions.SIGTERMException: after a checkpoint, when the system ended the process.
+    """
+    began = perf_counter()
+    record = {
+        "status": "running", "label": label(cfg), "fingerprint": fingerprint(identity(cfg)), "overrides": overrides,
+        "config": cfg, "code": records.code_hash(cfg), **records.provenance(), "pid": os.getpid(),
+    }  # fmt: skip
+    try:
+        parts = assemble(cfg)
+        record["code"] = records.code_hash(cfg)
+        if not rank():
+            write_json(folder / RESULT, record)
+        trainer = _trainer(cfg, parts, folder, record, title)
+        parts.module.provenance = {"config": cfg, "label": record["label"]}
+        last = folder / LAST
+        start = str(last) if last.is_file() else cfg["ckpt_path"]
+        if cfg["compile"]:
+            parts.student.network.compile()
+        trainer.fit(parts.module, parts.data, ckpt_path=start, weights_only=True)
+        if trainer.is_global_zero:
+            write_json(
+                folder / RESULT, record | _outcome(cfg, parts, trainer, folder) | {"wall": perf_counter() - began}
+            )
+        trainer.strategy.barrier()
+    except SIGTERMException:
+        if not rank():
+            write_json(folder / RESULT, {**record, "status": "interrupted"})
+        raise
+    except Exception as error:
+        if not rank():
+            kept = f"; the last good checkpoint is {folder / LAST}" if isinstance(error, DivergenceError) else ""
+            message = f"{' '.join(str(error).split())}{kept}"
+            write_json(folder / RESULT, {**record, "status": "failed", "error": message})
+            records.write_text(folder / "error.log", traceback.format_exc())
+            if isinstance(error, DivergenceError):
+                raise DivergenceError(f"{title}: {message}") from error
+        raise
+
+
+def _trainer(cfg: Config, parts: Parts, folder: Path, record: Record, title: str) -> pl.Trainer:
+    checkpoints = folder / Path(LAST).parent
+    common: dict[str, Any] = {"dirpath": checkpoints, "enable_version_counter": False}
+    callbacks: list[Callback] = [
+        Lines(title) if cfg["quiet"] else Bar(title),
+        Keeper(folder),
+        ModelCheckpoint(filename=Path(LAST).stem, save_top_k=1, save_on_train_epoch_end=True, **common),
+    ]
+    if cfg["checkpoint_every"]:
+        every = int(cfg["checkpoint_every"])
+        callbacks.append(_StepCheckpoint(folder / LAST, every))
+    if "val" in parts.data.eval_names:
+        best = {"monitor": "val/accuracy", "mode": "max", "save_top_k": 1, "save_on_train_epoch_end": True}
+        callbacks.append(ModelCheckpoint(filename=Path(BEST).stem, **best, **common))
+    if cfg["ema_decay"] is not None:
+        callbacks.append(EMAWeightAveraging(decay=cfg["ema_decay"]))
+    loggers = []
+    if cfg["logger"]:
+        make = build(cfg["logger"], "logger")
+        loggers.append(make(folder, record))
+    trainer: pl.Trainer = build(cfg["trainer"], "trainer", partial=True)(
+        callbacks=callbacks, logger=loggers or False, default_root_dir=str(folder), use_distributed_sampler=False,
+        num_sanity_val_steps=0, enable_model_summary=False, enable_progress_bar=False,
+    )  # fmt: skip
+    return trainer
+
+
+class _StepCheckpoint(Callback):
+    """Saves the last checkpoint every so many batches, at the one point in an epoch that Lightning resumes exactly."""
+
+    def __init__(self, path: Path, every: int) -> None:
+        self.path, self.every = path, every
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, out: Any, batch: Any, i: int) -> None:
+        if (i + 1) % self.every == 0 and i + 1 < trainer.num_training_batches:
+            trainer.save_checkpoint(self.path)
+
+
+def _outcome(cfg: Config, parts: Parts, trainer: pl.Trainer, folder: Path) -> Record:
+    """Return everything the record says of a finished training; writes the student's weights."""
+    module, student = parts.module, parts.student
+    device = module.device
+    test = parts.data.loader("test")
+    logits, target = predict(student, test, device)
+    last = scores(logits, target)
+    chosen = last
+    if parts.data.eval_names[0] == "val":
+        state = torch.load(folder / BEST, map_location="cpu", weights_only=True)["state_dict"]
+        module.load_state_dict(state)
+        logits, target = predict(student, test, device)
+        chosen = scores(logits, target)
+    if parts.teachers:
+        chosen["agreement"] = agreement(logits, lambda b: answer(parts.teachers, b, cfg), test, device)
+    weights = {k: v.detach().cpu().contiguous() for k, v in student.network.state_dict().items()}
+    save_file(weights, folder / STUDENT)
+    history = module.history
+    samples = trainer.global_step * trainer.accumulate_grad_batches * cfg["dataset"]["batch_size"]
+    return {
+        "status": "complete",
+        "device": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"cpu, {torch.get_num_threads()} threads",
+        "epochs": len(history),
+        "steps": trainer.global_step,
+        "seconds": module.seconds,
+        "samples_per_second": samples / module.seconds,
+        **size(student, (parts.data.channels, *parts.data.image_size)),
+        "classes": list(parts.data.classes),
+        "accuracy": accuracies(history),
+        "test": chosen,
+        "test_last": last,
+        "history": history,
+    }
+
+
+def size(student: Tapped, shape: tuple[int, int, int]) -> dict[str, int]:
+    """Return parameters of a network and FLOPs (two a multiply-add) of one image ``(C, H, W)`` through it."""
+    was_training, student = student.training, student.eval()
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        student(torch.zeros(1, *shape, dtype=torch.uint8, device=student.scale.device))
+    student.train(was_training)
+    return {"params": sum(p.numel() for p in student.network.parameters()), "flops": counter.get_total_flops()}

@@ -1,0 +1,94 @@
+"""Reads weights from the files people have: safetensors, state dicts, public checkpoints; executes none of them."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+WRAPPERS = ("state_dict", "model", "net", "model_state_dict", "student")
+PREFIXES = ("module.", "student.network.", "_orig_mod.")
+
+
+def digest(path: str | Path) -> str:
+    """Return 16 hex digits of the SHA-256 of a file."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def read(path: str | Path) -> Any:
+    """Return what a checkpoint file holds, without running any code in it.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is truncated, is no checkpoint, or would need code to be executed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint {str(path)!r} does not exist")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        if "Unsupported" in reason or "weights_only" in reason.lower():
+            reason = "it holds Python objects or no checkpoint at all, and only plain tensors are read"
+        raise ValueError(f"checkpoint {str(path)!r} cannot be read: {reason}") from error
+
+
+def state_dict(content: Any) -> dict[str, Tensor]:
+    """Return the tensors by parameter name in the content of a checkpoint, unwrapped and without wrappers' prefixes.
+
+    Raises:
+        ValueError: when there are no tensors by name in it.
+    """
+    while isinstance(content, Mapping) and not any(isinstance(v, Tensor) for v in content.values()):
+        inner = next((content[k] for k in WRAPPERS if isinstance(content.get(k), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    if not isinstance(content, Mapping) or not any(isinstance(v, Tensor) for v in content.values()):
+        raise ValueError("it holds no tensors by parameter name")
+    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+    if any(k.startswith("student.network.") for k in tensors):
+        tensors = {k: v for k, v in tensors.items() if k.startswith("student.network.")}
+    for prefix in PREFIXES:
+        if tensors and all(k.startswith(prefix) for k in tensors):
+            tensors = {k.removeprefix(prefix): v for k, v in tensors.items()}
+    return tensors
+
+
+def load(network: nn.Module, path: str | Path) -> None:
+    """Load weights into a network; every parameter must be there and fit.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it cannot be read or does not fit; says what is missing, unknown or of another shape.
+    """
+    try:
+        found = state_dict(read(path))
+    except ValueError as error:
+        raise ValueError(str(error) if "checkpoint" in str(error) else f"checkpoint {str(path)!r}: {error}") from error
+    wanted = network.state_dict()
+    shapes = [k for k in wanted if k in found and wanted[k].shape != found[k].shape]
+    missing, unknown = [k for k in wanted if k not in found], [k for k in found if k not in wanted]
+    if shapes or missing or unknown:
+        details = [
+            f"{k} is {tuple(found[k].shape)} in the file and {tuple(wanted[k].shape)} in the network"
+            for k in shapes[:1]
+        ]
+        details += [f"{len(missing)} missing, such as {missing[0]}"] if missing else []
+        details += [f"{len(unknown)} unknown, such as {unknown[0]}"] if unknown else []
+        raise ValueError(
+            f"checkpoint {str(path)!r} does not fit {type(network).__name__}: {'; '.join(details)}; "
+            "use the network and class count that it was trained with"
+        )
+    network.load_state_dict(found)
