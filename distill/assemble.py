@@ -99,7 +99,7 @@ def _taps_by_teacher(taps: list[str], names: list[str]) -> dict[str, list[str]]:
         if owner not in split or not path:
             raise ConfigError(
                 [
-                    f"teacher_tap {tap!r}: with several teachers write teacher/tap, where teacher is one of {', '.join(names)}"
+                    f"teacher_tap {tap!r}: with several teachers write teacher/tap; they are {', '.join(names)}"
                 ]
             )
         split[owner].append(path)
@@ -158,7 +158,8 @@ def assemble(cfg: Config) -> Parts:
     if specs["logits"].shape != (data.num_classes,):
         raise ConfigError(
             [
-                f"student: gives {specs['logits'].shape[-1]} classes, the dataset has {data.num_classes}; set student.num_classes"
+                f"student: gives {specs['logits'].shape[-1]} classes, the dataset has {data.num_classes}; "
+                "set student.num_classes"
             ]
         )
     try:

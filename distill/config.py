@@ -74,21 +74,23 @@ class Root:
     checkpoint_every: int | None = None  # steps between checkpoints inside an epoch; null: at the end of each epoch
     ckpt_path: str | None = None  # checkpoint to start from; null: the run's own last one, where it was interrupted
     tags: list[str] = field(default_factory=list)  # free words kept in the record and sent to the logger
-    teacher: Any = MISSING
+    teacher: Any = field(default_factory=dict)
     student: Any = MISSING
-    loss: Any = MISSING
-    scheduler: Any = MISSING
+    loss: Any = field(default_factory=dict)
+    scheduler: Any = field(default_factory=dict)
     dataset: Any = MISSING
     optimizer: Any = MISSING
     lr_scheduler: Any = MISSING
     trainer: Any = MISSING
-    logger: Any = MISSING
+    logger: Any = field(default_factory=dict)
+    pair: Any = None  # what a published pair sets for each method, read by the loss configs
 
 
 ConfigStore.instance().store(name="root", node=Root)
 
 IRRELEVANT = {
-    "seeds", "alone", "out", "check", "rerun", "quiet", "tags", "logger", "scheduler", "checkpoint_every", "ckpt_path",
+    "pair", "seeds", "alone", "out", "check", "rerun", "quiet", "tags", "logger", "scheduler", "checkpoint_every",
+    "ckpt_path",
 }  # fmt: skip
 """Root keys that do not change what one training computes; ``scheduler`` is interpolated into the terms by then."""
 

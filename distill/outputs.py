@@ -52,7 +52,7 @@ Specs = Mapping[str, Spec]
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a network wants its pixels to be: mean and std by channel of [0, 1] pixels, (height, width) or None for any."""
+    """What a network wants its pixels to be: mean and std by channel of [0, 1] pixels, (height, width) or any."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]

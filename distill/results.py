@@ -71,7 +71,7 @@ class Result:
         return spread([d["accuracy"][self.rule] - a["accuracy"][self.rule] for d, a in pairs])
 
     def gap_closed(self) -> float | None:
-        """Return the share of the gap from student alone to best teacher that was closed; None where there is no gap."""
+        """Return the share of the gap from student alone to best teacher that was closed; None without a gap."""
         gain = self.gain()
         if gain is None or not self.teachers:
             return None

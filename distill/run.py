@@ -64,7 +64,7 @@ def alone(cfg: Mapping[str, Any], seed: int) -> Config:
 
 
 def teacher_config(cfg: Mapping[str, Any], name: str) -> Config:
-    """Return the resolved config that trains a teacher: its network as student, its ``training`` laid over the run's."""
+    """Return the resolved config that trains a teacher: its network as student, its ``training`` laid on top."""
     node = cfg["teacher"][name]
     base = {**cfg, "student": node["network"], "teacher": {}, "loss": {"ce": CE}, "ema_decay": None, "compile": False}
     return resolved(merged(base, node["training"]))

@@ -64,7 +64,7 @@ def train(cfg: Config, folder: Path, overrides: list[str], title: str) -> None:
         record["code"] = records.code_hash(cfg)
         if not rank():
             write_json(folder / RESULT, record)
-        trainer = _trainer(cfg, parts, folder, record, title)
+        trainer = make_trainer(cfg, parts, folder, record, title)
         parts.module.provenance = {"config": cfg, "label": record["label"]}
         last = folder / LAST
         start = str(last) if last.is_file() else cfg["ckpt_path"]
@@ -91,7 +91,8 @@ def train(cfg: Config, folder: Path, overrides: list[str], title: str) -> None:
         raise
 
 
-def _trainer(cfg: Config, parts: Parts, folder: Path, record: Record, title: str) -> pl.Trainer:
+def make_trainer(cfg: Config, parts: Parts, folder: Path, record: Record, title: str) -> pl.Trainer:
+    """Return the Lightning trainer of a run: its callbacks, its logger, its folder."""
     checkpoints = folder / Path(LAST).parent
     common: dict[str, Any] = {"dirpath": checkpoints, "enable_version_counter": False}
     callbacks: list[Callback] = [

@@ -19,7 +19,7 @@ def join(outputs: Mapping[str, Outputs], weights: Mapping[str, float], average: 
     Args:
         outputs: outputs by teacher name, logits ``(N, K)`` each.
         weights: relative weight by teacher name; equal weights give the mean.
-        average: ``"logits"`` averages logits; ``"probabilities"`` averages softmax probabilities, returned as logarithms.
+        average: ``"logits"`` averages logits; ``"probabilities"`` averages probabilities, returned as logarithms.
 
     Returns:
         Joined logits ``(N, K)`` in float32, and every feature under ``teacher/tap``.
