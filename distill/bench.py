@@ -36,9 +36,9 @@ def step(overrides: Sequence[str], rounds: int, steps: int) -> int:
     from distill.config import ConfigError, compose
 
     defaults = [
-        "dataset=synthetic", "student=resnet20", "teacher=[resnet56]", "trainer.max_epochs=1", "trainer.accelerator=cpu",
-        "dataset.image_size=[32,32]", "dataset.channels=3", f"dataset.train_size={64 * steps}", "dataset.num_classes=100",
-        f"trainer.limit_train_batches={steps}", "dataset.batch_size=64",
+        "dataset=synthetic", "dataset.image_size=[32,32]", "dataset.channels=3", "dataset.num_classes=100",
+        f"dataset.train_size={64 * steps}", "dataset.batch_size=64", "student=resnet20", "teacher=[resnet56]",
+        "trainer.max_epochs=1", "trainer.accelerator=cpu", f"trainer.limit_train_batches={steps}",
     ]  # fmt: skip
     try:
         cfg = compose([*defaults, *overrides])
