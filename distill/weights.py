@@ -81,10 +81,7 @@ def load(network: nn.Module, path: str | Path) -> None:
     shapes = [k for k in wanted if k in found and wanted[k].shape != found[k].shape]
     missing, unknown = [k for k in wanted if k not in found], [k for k in found if k not in wanted]
     if shapes or missing or unknown:
-        details = [
-            f"{k} is {tuple(found[k].shape)} in the file and {tuple(wanted[k].shape)} in the network"
-            for k in shapes[:1]
-        ]
+        details = [f"{k} is {tuple(found[k].shape)} there and {tuple(wanted[k].shape)} here" for k in shapes[:1]]
         details += [f"{len(missing)} missing, such as {missing[0]}"] if missing else []
         details += [f"{len(unknown)} unknown, such as {unknown[0]}"] if unknown else []
         raise ValueError(
