@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from distill.outputs import Batch, Outputs, Specs
+from distill.outputs import Batch, Outputs, Spec, Specs
 from distill.schedules.base import Schedule, trajectory
 
 
@@ -75,3 +75,29 @@ def require_teacher(teacher: Outputs | None) -> Outputs:
     if teacher is None:
         raise ValueError("this loss compares with a teacher and there is none; choose one with teacher=...")
     return teacher
+
+
+def find_spec(specs: Specs, name: str, side: str) -> Spec:
+    """Return the shape of one output, ``side`` being ``"student"`` or ``"teacher"``.
+
+    Raises:
+        ValueError: when there is no such output, or no teacher at all.
+    """
+    if not specs:
+        raise ValueError(f"this loss needs a {side} and there is none; choose one with {side}=...")
+    if name not in specs:
+        raise ValueError(f"the {side} gives no {name!r}; it gives {', '.join(specs)}")
+    return specs[name]
+
+
+def require_same_classes(student: Specs, teacher: Specs) -> None:
+    """Refuse logits of different numbers of classes.
+
+    Raises:
+        ValueError: names both numbers.
+    """
+    mine, other = find_spec(student, "logits", "student").shape, find_spec(teacher, "logits", "teacher").shape
+    if mine != other:
+        raise ValueError(
+            f"the student's logits have shape {mine} and the teacher's {other}; both need the classes of the dataset"
+        )

@@ -11,8 +11,8 @@ shrink as 1/T^2. With a temperature that moves during the run T^2 is a second, h
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.losses.base import Loss, number, require_positive, require_teacher
-from distill.outputs import Batch, Outputs
+from distill.losses.base import Loss, number, require_positive, require_same_classes, require_teacher
+from distill.outputs import Batch, Outputs, Specs
 from distill.schedules.base import Schedule
 
 
@@ -47,6 +47,9 @@ class KD(Loss):
         require_positive("temperature", temperature)
         self.temperature = temperature
         self.t2 = t2
+
+    def prepare(self, student: Specs, teacher: Specs) -> None:
+        require_same_classes(student, teacher)
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
         return kd(student.logits, require_teacher(teacher).logits, number(self.temperature), self.t2)

@@ -1,0 +1,90 @@
+"""Connectors: small trained modules that give a student's feature the shape of a teacher's."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distill.outputs import Spec
+
+KINDS = ("regressor", "projector", "identity")
+_HINTS = {
+    "regressor": "choose a student map at least as large or half as large, tokens of the same number, or vectors",
+    "projector": "choose maps of the same height and width, tokens of the same number, or vectors",
+    "identity": "choose taps of equal shape or another connector",
+}
+
+
+class _BatchNorm(nn.BatchNorm2d):
+    """Batch norm that takes the running statistics when a channel has a single value, from which none can be made.
+
+    The last batch of an epoch may hold one sample and the map one pixel; the stock module raises there.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.numel() > input.shape[1]:
+            return super().forward(input)
+        return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+
+def projector(student: Spec, teacher: Spec) -> nn.Module | None:
+    """Return a 1x1 convolution with batch norm, for tokens and vectors a linear layer, or None where sizes differ."""
+    inputs, outputs = student.shape, teacher.shape
+    if len(inputs) != len(outputs):
+        return None
+    if len(inputs) == 3:
+        layers = nn.Conv2d(inputs[0], outputs[0], 1, bias=False), _BatchNorm(outputs[0])
+        return nn.Sequential(*layers) if inputs[1:] == outputs[1:] else None
+    return nn.Linear(inputs[-1], outputs[-1]) if inputs[:-1] == outputs[:-1] else None
+
+
+def regressor(student: Spec, teacher: Spec) -> nn.Module | None:
+    """Return convolution, batch norm and ReLU of FitNet (arXiv:1412.6550) as published code has it, or None.
+
+    Maps twice the teacher's size are halved with stride 2, maps of half its size doubled by a transposed convolution,
+    other larger maps shrunk by a kernel of ``1 + difference`` (whose weights grow with its area); tokens and vectors
+    are connected by a linear layer without ReLU.
+    """
+    if len(student.shape) != 3 or len(teacher.shape) != 3:
+        return projector(student, teacher)
+    (inputs, height, width), (outputs, *size) = student.shape, teacher.shape
+    layer: nn.Module
+    if [height, width] == [2 * n for n in size]:
+        layer = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
+    elif [2 * height, 2 * width] == size:
+        layer = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)
+    elif height >= size[0] and width >= size[1]:
+        layer = nn.Conv2d(inputs, outputs, (1 + height - size[0], 1 + width - size[1]))
+    else:
+        return None
+    return nn.Sequential(layer, _BatchNorm(outputs), nn.ReLU())
+
+
+def connect(student: Spec, teacher: Spec, kind: str, student_tap: str, teacher_tap: str) -> nn.Module:
+    """Return a module from the student's shape to the teacher's.
+
+    Args:
+        student: shape of the student's feature.
+        teacher: shape of the teacher's feature.
+        kind: ``"regressor"``, ``"projector"`` or ``"identity"``, one of :data:`KINDS`.
+        student_tap: name of the student's feature, for the message of an error.
+        teacher_tap: name of the teacher's feature, likewise.
+
+    Raises:
+        ValueError: when this kind cannot connect the shapes, or there is no such kind.
+    """
+    connector: nn.Module | None
+    if kind == "regressor":
+        connector = regressor(student, teacher)
+    elif kind == "projector":
+        connector = projector(student, teacher)
+    elif kind == "identity":
+        connector = nn.Identity() if student.shape == teacher.shape else None
+    else:
+        raise ValueError(f"connector must be one of {', '.join(KINDS)}, got {kind!r}")
+    if connector is None:
+        raise ValueError(
+            f"a {kind} cannot connect student tap {student_tap!r} of shape {student.shape} with teacher tap "
+            f"{teacher_tap!r} of shape {teacher.shape}; {_HINTS[kind]}"
+        )
+    return connector

@@ -1,0 +1,88 @@
+"""DKD: KD taken apart into the target class and the others, each with its own weight.
+
+Zhao et al., "Decoupled Knowledge Distillation", CVPR 2022 (arXiv:2203.08679), equation 7:
+``alpha TCKD + beta NCKD``, times T^2. TCKD compares the pairs (probability of the target, of all others together),
+NCKD the distributions over the others alone. Of one sample, ``KD = TCKD + (1 - p_t[target]) NCKD``.
+
+Known to go wrong: a large beta needs a warm-up of the weight (20 epochs in the paper's CIFAR-100 runs); ``log`` of a
+probability that has reached 0 is infinite, hence log-sum-exp of logits here; one implementation sums over the batch.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from distill.losses.base import Loss, find_spec, number, require_positive, require_same_classes, require_teacher
+from distill.outputs import Batch, Outputs, Specs
+from distill.schedules.base import Schedule
+
+
+def _split(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Return log probabilities of target and rest ``(N, 2)``, and among the others ``(N, K)``, 0 at the target."""
+    column = target.unsqueeze(1)
+    is_target = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, column, True)
+    others = logits.masked_fill(is_target, -torch.inf)
+    pair = torch.cat([logits.gather(1, column), others.logsumexp(dim=1, keepdim=True)], dim=1)
+    # 0 at the target in student and teacher alike: it adds exp(0) * (0 - 0) to the divergence and passes no gradient
+    return F.log_softmax(pair, dim=1), F.log_softmax(others, dim=1).masked_fill(is_target, 0.0)
+
+
+def dkd_parts(student: Tensor, teacher: Tensor, target: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Return TCKD and NCKD, averaged over the batch, without T^2.
+
+    Args:
+        student: logits ``(N, K)``, K at least 2.
+        teacher: logits ``(N, K)``; receives no gradient.
+        target: class indices ``(N,)``.
+        temperature: T, above 0.
+    """
+    pair_s, others_s = _split(student.float() / temperature, target)
+    pair_t, others_t = _split(teacher.detach().float() / temperature, target)
+    tckd = F.kl_div(pair_s, pair_t, reduction="batchmean", log_target=True)
+    return tckd, F.kl_div(others_s, others_t, reduction="batchmean", log_target=True)
+
+
+def dkd(
+    student: Tensor, teacher: Tensor, target: Tensor, temperature: float, alpha: float, beta: float, t2: bool = True
+) -> Tensor:
+    """Return ``alpha TCKD + beta NCKD``; arguments as in :func:`dkd_parts`, ``t2`` multiplies by T^2."""
+    tckd, nckd = dkd_parts(student, teacher, target, temperature)
+    value = alpha * tckd + beta * nckd
+    return value * temperature**2 if t2 else value
+
+
+class DKD(Loss):
+    """Decoupled KD.
+
+    Args:
+        temperature: T; divides both logits.
+        alpha: weight of the target class against the rest.
+        beta: weight of the distribution over the other classes.
+        t2: multiply by T^2, which keeps the size of the gradient when T changes.
+
+    Raises:
+        ValueError: when the temperature is, or at any time becomes, 0 or less.
+    """
+
+    def __init__(
+        self,
+        temperature: float | Schedule = 4.0,
+        alpha: float | Schedule = 1.0,
+        beta: float | Schedule = 8.0,
+        t2: bool = True,
+    ) -> None:
+        super().__init__()
+        require_positive("temperature", temperature)
+        self.temperature = temperature
+        self.alpha = alpha
+        self.beta = beta
+        self.t2 = t2
+
+    def prepare(self, student: Specs, teacher: Specs) -> None:
+        require_same_classes(student, teacher)
+        if find_spec(student, "logits", "student").shape[-1] < 2:
+            raise ValueError("DKD compares the target with the other classes and needs at least 2 classes, got 1")
+
+    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
+        hyper = number(self.temperature), number(self.alpha), number(self.beta)
+        return dkd(student.logits, require_teacher(teacher).logits, batch.target, *hyper, self.t2)
