@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -16,7 +15,7 @@ from distill.modules.base import DistillationModule
 from distill.modules.multi_teacher import MultiTeacher, join
 from distill.modules.single_teacher import SingleTeacher
 from distill.objective import Objective
-from distill.outputs import InputSpec, Outputs, Specs
+from distill.outputs import Batch, InputSpec, Outputs, Specs
 from distill.schedules.base import Schedule
 from distill.taps import Tapped
 from distill.teachers.base import Teacher
@@ -98,9 +97,7 @@ def _taps_by_teacher(taps: list[str], names: list[str]) -> dict[str, list[str]]:
         owner, _, path = tap.partition("/")
         if owner not in split or not path:
             raise ConfigError(
-                [
-                    f"teacher_tap {tap!r}: with several teachers write teacher/tap; they are {', '.join(names)}"
-                ]
+                [f"teacher_tap {tap!r}: with several teachers write teacher/tap; they are {', '.join(names)}"]
             )
         split[owner].append(path)
     return split
@@ -191,9 +188,9 @@ def _module(
     return MultiTeacher(teachers, relative, cfg["teacher_average"], **settings)
 
 
-def answer(teachers: Mapping[str, Teacher], batch: Any, cfg: Config) -> Outputs | None:
-    """Return what the teachers of a run say of a batch, joined as in training; None without teachers."""
+def answer(teachers: Mapping[str, Teacher], batch: Batch, cfg: Config) -> Outputs:
+    """Return what at least one teacher says of a batch, several joined as in training."""
     outputs = {name: teacher(batch) for name, teacher in teachers.items()}
-    if len(outputs) <= 1:
-        return next(iter(outputs.values()), None)
+    if len(outputs) == 1:
+        return next(iter(outputs.values()))
     return join(outputs, {n: float(cfg["teacher"][n]["weight"]) for n in outputs}, cfg["teacher_average"])

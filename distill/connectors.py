@@ -84,7 +84,7 @@ def connect(student: Spec, teacher: Spec, kind: str, student_tap: str, teacher_t
         raise ValueError(f"connector must be one of {', '.join(KINDS)}, got {kind!r}")
     if connector is None:
         raise ValueError(
-            f"a {kind} cannot connect student tap {student_tap!r} of shape {student.shape} with teacher tap "
+            f"connector {kind} cannot join student tap {student_tap!r} of shape {student.shape} to teacher tap "
             f"{teacher_tap!r} of shape {teacher.shape}; {_HINTS[kind]}"
         )
     return connector

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -14,13 +14,19 @@ from distill.outputs import Batch, Outputs
 from distill.taps import Tapped
 
 
+def moved(loader: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """Give the batches of a loader on a device."""
+    for batch in loader:
+        yield Batch(*(value.to(device) for value in batch))
+
+
 @torch.inference_mode()
 def predict(network: Tapped, loader: Iterable[Batch], device: torch.device) -> tuple[Tensor, Tensor]:
     """Return logits ``(N, K)`` in float32 and targets ``(N,)`` of a whole split, on the CPU."""
     network.to(device).eval()
     logits, targets = [], []
-    for batch in loader:
-        logits.append(network(batch.inputs.to(device)).logits.float().cpu())
+    for batch in moved(loader, device):
+        logits.append(network(batch.inputs).logits.float().cpu())
         targets.append(batch.target.cpu())
     return torch.cat(logits), torch.cat(targets)
 
@@ -52,14 +58,7 @@ def scores(logits: Tensor, target: Tensor) -> dict[str, Any]:
     }
 
 
-@torch.inference_mode()
-def agreement(
-    logits: Tensor, answer: Callable[[Batch], Outputs], loader: Iterable[Batch], device: torch.device
-) -> float:
-    """Return the percentage of samples on which student logits ``(N, K)`` and a teacher name the same class."""
-    told = [answer(_to(batch, device)).logits.argmax(1).cpu() for batch in loader]
-    return 100 * (torch.cat(told) == logits.argmax(1)).float().mean().item()
-
-
-def _to(batch: Batch, device: torch.device) -> Batch:
-    return Batch(*(value.to(device) for value in batch))
+def agreement(logits: Tensor, answers: Iterable[Outputs]) -> float:
+    """Return the percentage of samples on which student logits ``(N, K)`` and a teacher, batch by batch, agree."""
+    told = torch.cat([outputs.logits.argmax(1).cpu() for outputs in answers])
+    return 100 * (told == logits.argmax(1)).float().mean().item()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 SHOWN = ("val/accuracy", "test/accuracy")
 
@@ -17,7 +17,7 @@ def _news(module: Any) -> str:
     row = module.history[-1] if module.history else {}
     parts = [f"loss {row['train/loss']:.3f}"] if row else []
     parts += [f"{key.partition('/')[0]} {row[key]:.1f}" for key in SHOWN if key in row]
-    parts += [f"{key.partition('/')[2]} {value:.2f}" for key, value in module.objective.values.items()]
+    parts += [f"T {v:.2f}" for k, v in module.objective.values.items() if k.endswith("temperature")][:1]
     return "  ".join(parts)
 
 
@@ -31,8 +31,8 @@ class Bar(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
             self.progress = Progress(
-                TextColumn("{task.description:<28}"), BarColumn(20), MofNCompleteColumn(), TextColumn("epochs"),
-                TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[news]}"), refresh_per_second=5,
+                TextColumn("{task.description:<26}"), BarColumn(12), MofNCompleteColumn(), TimeElapsedColumn(),
+                TextColumn("{task.fields[news]}"), refresh_per_second=5,
             )  # fmt: skip
             self.progress.start()
             self.task = self.progress.add_task(

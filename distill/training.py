@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import traceback
+import warnings
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -18,9 +20,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from distill import records
 from distill.assemble import Parts, answer, assemble
 from distill.config import Config, build, fingerprint
-from distill.evaluate import agreement, predict, scores
+from distill.evaluate import agreement, moved, predict, scores
 from distill.fit import BEST, LAST, STUDENT, accuracies, identity, label, rank, write_metrics
-from distill.modules.base import DivergenceError
+from distill.modules.base import DistillationModule, DivergenceError
 from distill.progress import Bar, Lines
 from distill.records import RESULT, Record, write_json
 from distill.taps import Tapped
@@ -37,7 +39,7 @@ class Keeper(Callback):
             trainer.save_checkpoint(self.folder / LAST)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and isinstance(pl_module, DistillationModule):
             write_metrics(self.folder, pl_module.history)
 
 
@@ -55,6 +57,7 @@ def train(cfg: Config, folder: Path, overrides: list[str], title: str) -> None:
         pytorch_lightning.utilities.exceptions.SIGTERMException: after a checkpoint, when the system ended the process.
     """
     began = perf_counter()
+    quiet_lightning()
     record = {
         "status": "running", "label": label(cfg), "fingerprint": fingerprint(identity(cfg)), "overrides": overrides,
         "config": cfg, "code": records.code_hash(cfg), **records.provenance(), "pid": os.getpid(),
@@ -91,21 +94,31 @@ def train(cfg: Config, folder: Path, overrides: list[str], title: str) -> None:
         raise
 
 
+def quiet_lightning() -> None:
+    """Keep Lightning's advertisements, device lists and advice for other data loaders out of the output."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
+    for message in (".*does not have many workers", ".*isinstance.treespec, LeafSpec.", ".*exists and is not empty"):
+        warnings.filterwarnings("ignore", message=message)
+
+
 def make_trainer(cfg: Config, parts: Parts, folder: Path, record: Record, title: str) -> pl.Trainer:
     """Return the Lightning trainer of a run: its callbacks, its logger, its folder."""
     checkpoints = folder / Path(LAST).parent
-    common: dict[str, Any] = {"dirpath": checkpoints, "enable_version_counter": False}
+    common: dict[str, Any] = {
+        "dirpath": checkpoints, "enable_version_counter": False, "save_top_k": 1, "save_on_train_epoch_end": True,
+    }  # fmt: skip
     callbacks: list[Callback] = [
         Lines(title) if cfg["quiet"] else Bar(title),
         Keeper(folder),
-        ModelCheckpoint(filename=Path(LAST).stem, save_top_k=1, save_on_train_epoch_end=True, **common),
+        ModelCheckpoint(filename=Path(LAST).stem, **common),
     ]
     if cfg["checkpoint_every"]:
         every = int(cfg["checkpoint_every"])
         callbacks.append(_StepCheckpoint(folder / LAST, every))
     if "val" in parts.data.eval_names:
-        best = {"monitor": "val/accuracy", "mode": "max", "save_top_k": 1, "save_on_train_epoch_end": True}
-        callbacks.append(ModelCheckpoint(filename=Path(BEST).stem, **best, **common))
+        common |= {"monitor": "val/accuracy", "mode": "max"}
+        callbacks.append(ModelCheckpoint(filename=Path(BEST).stem, **common))
     if cfg["ema_decay"] is not None:
         callbacks.append(EMAWeightAveraging(decay=cfg["ema_decay"]))
     loggers = []
@@ -144,7 +157,8 @@ def _outcome(cfg: Config, parts: Parts, trainer: pl.Trainer, folder: Path) -> Re
         logits, target = predict(student, test, device)
         chosen = scores(logits, target)
     if parts.teachers:
-        chosen["agreement"] = agreement(logits, lambda b: answer(parts.teachers, b, cfg), test, device)
+        answers = (answer(parts.teachers, batch, cfg) for batch in moved(test, device))
+        chosen["agreement"] = agreement(logits, answers)
     weights = {k: v.detach().cpu().contiguous() for k, v in student.network.state_dict().items()}
     save_file(weights, folder / STUDENT)
     history = module.history
