@@ -24,6 +24,10 @@ class Loss(nn.Module, ABC):
 
     reads_teacher: ClassVar[bool] = True
 
+    def __init__(self) -> None:
+        # without this a loss that has no argument would show the *args, **kwargs of nn.Module as its schema
+        super().__init__()
+
     def student_taps(self) -> tuple[str, ...]:
         """Names of the student features that ``forward`` reads."""
         return ()

@@ -11,6 +11,10 @@ from distill.losses.kd import KD, kd
 from distill.losses.logit_mse import logit_mse
 from distill.schedules.linear import Linear
 
+from .settings import SETTINGS, example
+
+KD_SETTING = next(s for s in SETTINGS if s.name == "kd")
+
 
 def oracle(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     total = student.new_zeros(())
@@ -89,7 +93,5 @@ def test_init__temperature_that_is_or_becomes_zero(temperature: float | Linear) 
 
 
 def test_forward__schedule_that_nobody_moved() -> None:
-    from .settings import SETTINGS, example
-
     with pytest.raises(TypeError, match="Linear has no value yet; put the loss in an Objective"):
-        KD(Linear(5.0, 1.0))(*example(SETTINGS[2]))
+        KD(Linear(5.0, 1.0))(*example(KD_SETTING))
