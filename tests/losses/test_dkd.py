@@ -82,6 +82,16 @@ def test_dkd__precise_where_the_student_is_certain() -> None:
     assert dkd_parts(student, teacher, target, 1.0)[1].item() == pytest.approx(p * 1 + (1 - p) * -1, rel=1e-5)
 
 
+def test_dkd_parts__very_negative_others_stay_apart_from_the_target() -> None:
+    # a finite mask, such as the -1000 of published code, would let the target in among the others here
+    low = torch.tensor([[0.0, -8000.0, -8001.0]])
+    student, teacher = low, low[:, [0, 2, 1]]
+    tckd, nckd = dkd_parts(student, teacher, torch.tensor([0]), 1.0)
+    p = torch.sigmoid(torch.tensor(1.0)).item()
+    assert tckd.item() == 0
+    assert nckd.item() == pytest.approx(p * 1 + (1 - p) * -1, rel=1e-5)
+
+
 def test_dkd__t2_is_a_factor() -> None:
     args = torch.randn(4, 7), torch.randn(4, 7), torch.tensor([0, 6, 2, 2]), 3.0, 1.0, 8.0
     torch.testing.assert_close(dkd(*args), 9 * dkd(*args, t2=False))
