@@ -8,8 +8,10 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,14 @@ LAST, BEST, STUDENT = "checkpoints/last.ckpt", "checkpoints/best.ckpt", "student
 
 class TrainingFailed(RuntimeError):
     """A training ended without a result; the message says why and where its log is."""
+
+
+class Interrupted(RuntimeError):
+    """A training was told to end by SIGTERM; its checkpoint was written first, and the same command goes on from it."""
+
+
+TERMINATED = 128 + signal.SIGTERM
+"""Exit code of a process that SIGTERM ended."""
 
 
 def identity(cfg: Config) -> Config:
@@ -68,6 +78,7 @@ def fit(cfg: Config, overrides: list[str], title: str) -> Record:
 
     Raises:
         TrainingFailed: when a separate process that trained it failed.
+        Interrupted: when SIGTERM ended it, after a checkpoint.
         distill.modules.base.DivergenceError: when a term of the objective became NaN or infinite.
     """
     folder = folder_of(cfg)
@@ -88,7 +99,7 @@ def fit(cfg: Config, overrides: list[str], title: str) -> Record:
             train(cfg, folder, overrides, title)
         record = read_json(folder / RESULT)
     if record is None or not is_complete(record):
-        raise TrainingFailed(f"{folder}: no complete {RESULT} was written; see {folder / 'train.log'}")
+        raise TrainingFailed(f"{folder}: no complete {RESULT} was written")
     return record
 
 
@@ -114,9 +125,23 @@ def _in_own_process(cfg: Config, overrides: list[str], title: str, folder: Path)
     comparison, or the whole sweep, again.
     """
     write_json(folder / "job.json", {"config": cfg, "overrides": overrides, "title": title})
-    done = subprocess.run([sys.executable, "-m", "distill.worker", str(folder / "job.json")], check=False)
-    if done.returncode:
-        raise TrainingFailed(f"{title}: training in {folder} ended with exit code {done.returncode}")
+    child = subprocess.Popen([sys.executable, "-m", "distill.worker", str(folder / "job.json")])
+    main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, lambda *_: child.terminate()) if main_thread else None
+    try:
+        code = child.wait()
+    except BaseException:
+        child.terminate()
+        child.wait()
+        raise
+    finally:
+        if main_thread:
+            signal.signal(signal.SIGTERM, before)
+    if code == TERMINATED:
+        raise Interrupted(f"{title}: stopped by SIGTERM")
+    if code:
+        known = (read_json(folder / RESULT) or {}).get("error", f"exit code {code}")
+        raise TrainingFailed(f"{title}: training in {folder} failed: {known}")
 
 
 def write_metrics(folder: Path, history: list[dict[str, float]]) -> None:

@@ -21,7 +21,7 @@ from distill import records
 from distill.assemble import Parts, answer, assemble
 from distill.config import Config, build, fingerprint
 from distill.evaluate import agreement, moved, predict, scores
-from distill.fit import BEST, LAST, STUDENT, accuracies, identity, label, rank, write_metrics
+from distill.fit import BEST, LAST, STUDENT, Interrupted, accuracies, identity, label, rank, write_metrics
 from distill.modules.base import DistillationModule, DivergenceError
 from distill.progress import Bar, Lines
 from distill.records import RESULT, Record, write_json
@@ -35,7 +35,8 @@ class Keeper(Callback):
         self.folder = folder
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        if trainer.received_sigterm:
+        # with several ranks the signal reaches one of them, and saving needs all: there the last checkpoint on disk has to do
+        if trainer.received_sigterm and trainer.world_size == 1:
             trainer.save_checkpoint(self.folder / LAST)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -54,7 +55,7 @@ def train(cfg: Config, folder: Path, overrides: list[str], title: str) -> None:
 
     Raises:
         distill.modules.base.DivergenceError: when a term of the objective became NaN or infinite.
-        pytorch_lightning.utilities.exceptions.SIGTERMException: after a checkpoint, when the system ended the process.
+        distill.fit.Interrupted: after a checkpoint, when the system ended the process.
     """
     began = perf_counter()
     quiet_lightning()
@@ -79,10 +80,10 @@ def train(cfg: Config, folder: Path, overrides: list[str], title: str) -> None:
                 folder / RESULT, record | _outcome(cfg, parts, trainer, folder) | {"wall": perf_counter() - began}
             )
         trainer.strategy.barrier()
-    except SIGTERMException:
+    except SIGTERMException as signal:
         if not rank():
             write_json(folder / RESULT, {**record, "status": "interrupted"})
-        raise
+        raise Interrupted(f"{title}: stopped by SIGTERM after {parts.module.global_step} steps") from signal
     except Exception as error:
         if not rank():
             kept = f"; the last good checkpoint is {folder / LAST}" if isinstance(error, DivergenceError) else ""
