@@ -35,7 +35,7 @@ class Keeper(Callback):
         self.folder = folder
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        # with several ranks the signal reaches one of them, and saving needs all: there the last checkpoint on disk has to do
+        # with several ranks the signal reaches one of them, and saving needs all: there the one on disk has to do
         if trainer.received_sigterm and trainer.world_size == 1:
             trainer.save_checkpoint(self.folder / LAST)
 
