@@ -1,0 +1,215 @@
+"""Cells of a sweep as processes: as many at a time as there are slots; one that fails does not stop another."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from distill.records import read_json
+
+SUMMARY, LOG = "summary.json", "job.out"
+GRACE = 120.0
+"""Seconds that a cell has to write its checkpoint once it was asked to stop."""
+
+
+@dataclass
+class Cell:
+    """One cell of a sweep.
+
+    Attributes:
+        number: place in the sweep.
+        words: what the user typed for it.
+        command: program and arguments.
+        folder: where its summary and its log go.
+        environment: variables laid over this process's own.
+        trains: whether success means that it wrote a summary.
+    """
+
+    number: int
+    words: str
+    command: list[str]
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    trains: bool = True
+
+    @property
+    def log(self) -> Path:
+        """Where everything that the cell prints goes."""
+        return self.folder / LOG
+
+
+@dataclass
+class Ended:
+    """What became of a cell: its summary, or why there is none."""
+
+    summary: dict[str, Any]
+    failure: str | None = None
+
+
+@dataclass
+class _Running:
+    cell: Cell
+    slot: int
+    process: subprocess.Popen[bytes]
+    began: float
+
+
+def run_cells(cells: Sequence[Cell], slots: Sequence[Mapping[str, str]], poll: float = 0.1) -> list[Ended]:
+    """Run the processes of cells and return what became of each, in order; say when each starts and ends.
+
+    Args:
+        cells: what to run.
+        slots: environment variables of each slot, see :func:`environments`; one cell at a time in each.
+        poll: seconds between looks at the processes.
+
+    Raises:
+        SystemExit: on SIGTERM, and KeyboardInterrupt on Ctrl-C, after every running cell was asked to stop and did.
+    """
+    waiting, free = deque(enumerate(cells)), deque(range(len(slots)))
+    running: dict[int, _Running] = {}
+    ended: dict[int, Ended] = {}
+    with _terminated_as_exit():
+        try:
+            while waiting or running:
+                while waiting and free:
+                    i, cell = waiting.popleft()
+                    running[i] = _start(cell, free.popleft(), slots)
+                for i in [i for i, found in running.items() if found.process.poll() is not None]:
+                    over = running.pop(i)
+                    free.append(over.slot)
+                    ended[i] = _end(over)
+                time.sleep(poll)
+        except BaseException:
+            _stop([found.process for found in running.values()])
+            raise
+    failed = [i for i, outcome in ended.items() if outcome.failure]
+    if failed:
+        say(f"{len(failed)} of {len(cells)} cells failed:")
+        for i in sorted(failed):
+            say(f"  {ended[i].failure}; log: {cells[i].log}")
+    return [ended[i] for i in range(len(cells))]
+
+
+def say(text: str) -> None:
+    """Write one line to the terminal."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _start(cell: Cell, slot: int, slots: Sequence[Mapping[str, str]]) -> _Running:
+    device = slots[slot].get("CUDA_VISIBLE_DEVICES")
+    say(f"[{cell.number}] started{f' on GPU {device}' if device else ''}: {cell.words}")
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    with cell.log.open("wb") as log:
+        # a session of its own: Ctrl-C reaches the cell once, through _stop, and its ranks can be ended with it
+        process = subprocess.Popen(
+            cell.command, env={**os.environ, **slots[slot], **cell.environment}, stdin=subprocess.DEVNULL, stdout=log,
+            stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    return _Running(cell, slot, process, time.monotonic())
+
+
+def _end(over: _Running) -> Ended:
+    cell, code = over.cell, over.process.returncode
+    seconds = f"{time.monotonic() - over.began:.0f} s"
+    summary = read_json(cell.folder / SUMMARY) or {}
+    if code == 0 and (summary or not cell.trains):
+        accuracy = summary.get("accuracy", {})
+        arms = [f"{arm} {v['mean']:.2f} ± {v['std']:.2f} % (n={v['n']})" for arm, v in reversed(accuracy.items())]
+        say(f"[{cell.number}] done in {seconds}: {', '.join(arms) or 'checked'}: {cell.words}")
+        return Ended(summary)
+    reason = f"wrote no {SUMMARY}" if code == 0 else f"exit code {code}: {last_line(cell.log)}"
+    say(f"[{cell.number}] FAILED after {seconds}: {cell.words}: {reason}")
+    return Ended({}, f"[{cell.number}] {cell.words}: {reason}")
+
+
+def last_line(path: Path) -> str:
+    """Return the last line of a log that says something, shortened: mostly it is the error."""
+    lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1][-300:] if lines else "it printed nothing"
+
+
+@contextmanager
+def _terminated_as_exit() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit while cells run, so that they are stopped before this process is."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Ask every running cell to write its checkpoint and end; a second interrupt ends them at once."""
+    alive = [process for process in processes if process.poll() is None]
+    say(f"stopping {len(alive)} cell(s); the same sweep run again goes on where they stopped")
+    for process in alive:
+        process.terminate()
+    try:
+        until = time.monotonic() + GRACE
+        for process in alive:
+            process.wait(max(0.0, until - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        for process in alive:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def environments(slots: Any) -> list[dict[str, str]]:
+    """Return the environment variables of each slot.
+
+    A number of slots shares out the visible GPUs: with more GPUs than slots each gets several, with fewer, slots share.
+
+    Args:
+        slots: number of cells at a time; or one ``CUDA_VISIBLE_DEVICES`` value for each; None for one cell per GPU.
+
+    Raises:
+        ValueError: when ``slots`` is neither.
+    """
+    gpus = visible_gpus()
+    if slots is None:
+        slots = len(gpus) or 1
+    devices: list[str | None]
+    if isinstance(slots, int) and not isinstance(slots, bool) and slots > 0:
+        devices = [",".join(gpus[i::slots] or [gpus[i % len(gpus)]]) if gpus else None for i in range(slots)]
+    elif isinstance(slots, Sequence) and not isinstance(slots, str) and len(slots):
+        devices = [str(value) for value in slots]
+    else:
+        raise ValueError(f"hydra.launcher.slots={slots}: give a number of cells at a time, or a list such as [0,1]")
+    common = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if gpus and "CUDA_VISIBLE_DEVICES" not in os.environ else {}
+    if len(devices) > 1 and "OMP_NUM_THREADS" not in os.environ:
+        common["OMP_NUM_THREADS"] = str(max(1, cores() // len(devices)))
+    return [common | ({} if device is None else {"CUDA_VISIBLE_DEVICES": device}) for device in devices]
+
+
+def cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def visible_gpus() -> list[str]:
+    """Return the GPUs that this process may use, without importing torch."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is not None:
+        return [name.strip() for name in listed.split(",") if name.strip() not in ("", "-1")]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    ask = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    answer = subprocess.run(ask, capture_output=True, text=True, check=False)
+    return answer.stdout.split() if answer.returncode == 0 else []
