@@ -1,4 +1,7 @@
-"""What the terminal shows of a training: a bar for people, a few lines for logs."""
+"""What the terminal shows of a training: a bar for people, a few lines for logs.
+
+Both are ``Checkpoint`` by type, because Lightning calls those after the module has closed its epoch.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from time import perf_counter
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Checkpoint
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 SHOWN = ("val/accuracy", "test/accuracy")
@@ -21,7 +24,7 @@ def _news(module: Any) -> str:
     return "  ".join(parts)
 
 
-class Bar(Callback):
+class Bar(Checkpoint):
     """One line with a bar for a training; moves at most five times a second, and reads nothing from the device."""
 
     def __init__(self, title: str) -> None:
@@ -41,7 +44,7 @@ class Bar(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.progress is not None:
-            self.progress.update(self.task, completed=trainer.current_epoch, news=_news(pl_module))
+            self.progress.update(self.task, completed=trainer.current_epoch + 1, news=_news(pl_module))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.progress is not None:
@@ -53,7 +56,7 @@ class Bar(Callback):
             self.progress.stop()
 
 
-class Lines(Callback):
+class Lines(Checkpoint):
     """Ten lines a training at most, for logs."""
 
     def __init__(self, title: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, Checkpoint, EMAWeightAveraging, ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
@@ -28,8 +28,11 @@ from distill.records import RESULT, Record, write_json
 from distill.taps import Tapped
 
 
-class Keeper(Callback):
-    """Keeps ``metrics.csv`` up to date, and saves a checkpoint the moment the system asks the process to end."""
+class Keeper(Checkpoint):
+    """Keeps ``metrics.csv`` up to date, and saves a checkpoint the moment the system asks the process to end.
+
+    A ``Checkpoint`` by type, because Lightning calls those after the module has closed its epoch.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -133,8 +136,11 @@ def make_trainer(cfg: Config, parts: Parts, folder: Path, record: Record, title:
     return trainer
 
 
-class _StepCheckpoint(Callback):
-    """Saves the last checkpoint every so many batches, at the one point in an epoch that Lightning resumes exactly."""
+class _StepCheckpoint(Checkpoint):
+    """Saves the last checkpoint every so many batches, at the one point in an epoch that Lightning resumes exactly.
+
+    A ``Checkpoint`` by type, because Lightning calls those after the moving average has seen the step.
+    """
 
     def __init__(self, path: Path, every: int) -> None:
         self.path, self.every = path, every

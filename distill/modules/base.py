@@ -66,14 +66,14 @@ class DistillationModule(pl.LightningModule):
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
         self.provenance: dict[str, Any] = {}
-        # sum of each term; then of loss, correct, agreeing with the teacher, seen by it, samples, norms, their number
-        self.register_buffer("sums", torch.zeros(len(objective.names) + 7, dtype=torch.float64), persistent=False)
-        self.register_buffer("first_bad", torch.full((len(objective.names) + 1,), -1), persistent=False)
-        self.sums: Tensor
-        self.first_bad: Tensor
+        # Plain tensors, not buffers, which weight averaging would average and swap: the sum of each term; then of
+        # loss, correct, agreeing with the teacher, seen by it, samples, gradient norms, their number
+        self.sums = torch.zeros(len(objective.names) + 7, dtype=torch.float64)
+        self.first_bad = torch.full((len(objective.names) + 1,), -1)
         self._eval: dict[str, Tensor] = {}
         self._row: dict[str, float] = {}
         self._started = perf_counter()
+        self._norm_due = False
 
     def teach(self, batch: Batch) -> Outputs | None:
         """Return the teacher's outputs for a batch; None where there is no teacher."""
@@ -88,8 +88,12 @@ class DistillationModule(pl.LightningModule):
             return optimizer
         return [optimizer], [{"scheduler": self.lr_scheduler_factory(optimizer), "interval": "epoch"}]
 
+    def on_fit_start(self) -> None:
+        self.sums, self.first_bad = self.sums.to(self.device), self.first_bad.to(self.device)
+
     def on_train_start(self) -> None:
         self._started = perf_counter() - self.seconds
+        self.on_train_epoch_start()  # Lightning leaves it out where it goes on inside an epoch
 
     def on_train_epoch_start(self) -> None:
         if self.schedule_interval == "epoch":
@@ -98,6 +102,7 @@ class DistillationModule(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         torch.manual_seed((self.seed + 1) * 1_000_003 + self.global_step * 4099 + batch_idx * 127 + self.global_rank)
+        self._norm_due |= batch_idx % self.trainer.log_every_n_steps == 0
         if self.schedule_interval == "step":
             self._set_progress(self.global_step / max(int(self.trainer.estimated_stepping_batches) - 1, 1))
 
@@ -143,7 +148,8 @@ class DistillationModule(pl.LightningModule):
             raise DivergenceError(f"loss/{name} is not finite at step {step} (epoch {self.current_epoch + 1})")
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        if self.global_step % self.trainer.log_every_n_steps == 0:
+        if self._norm_due:
+            self._norm_due = False
             gradients = [p.grad for p in self.parameters() if p.grad is not None]
             self.sums[-2] += torch.nn.utils.get_total_norm(gradients)
             self.sums[-1] += 1
@@ -212,4 +218,4 @@ class DistillationModule(pl.LightningModule):
         self.history = list(kept["history"])
         self.seconds = float(kept["seconds"])
         self._lr = float(kept["lr"])
-        self.sums.copy_(kept["sums"])
+        self.sums = kept["sums"].to(self.device)

@@ -51,6 +51,7 @@ class MultiTeacher(DistillationModule):
         self.average = average
 
     def on_fit_start(self) -> None:
+        super().on_fit_start()
         for teacher in self.teachers.values():
             teacher.to(self.device)
 

@@ -22,6 +22,7 @@ class SingleTeacher(DistillationModule):
         self.teacher = teacher
 
     def on_fit_start(self) -> None:
+        super().on_fit_start()
         self.teacher.to(self.device)
 
     def teach(self, batch: Batch) -> Outputs:

@@ -13,6 +13,10 @@ from distill.outputs import Batch, InputSpec, Outputs, Spec
 class Teacher(ABC):
     """Gives outputs for a batch. Not an ``nn.Module``, so a LightningModule that holds it does not own its weights."""
 
+    def __deepcopy__(self, memo: dict[int, object]) -> Teacher:
+        # weight averaging copies the module that holds a teacher; a teacher never changes, so one is enough
+        return self
+
     @abstractmethod
     def read(self, input_spec: InputSpec, taps: Iterable[str]) -> None:
         """Say how pixels are normalised for it and which features it returns; called once, before anything else.

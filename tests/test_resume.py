@@ -1,0 +1,117 @@
+"""A run that was killed at any step and started again ends with the bits of one that was not."""
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from distill import training
+from distill.config import compose, resolved
+from distill.fit import LAST, STUDENT, Interrupted, fit, folder_of
+from distill.records import RESULT, read_json
+from distill.run import alone
+
+SMALL = [
+    "trainer.max_epochs=3", "trainer.accelerator=cpu", "optimizer.lr=0.2", "dataset.batch_size=128", "dataset.train_size=600", "quiet=true",
+    "checkpoint_every=2",
+]  # fmt: skip
+STEPS = 5  # an epoch: 540 images in batches of 128
+
+
+def config(out: Path, *overrides: str) -> dict[str, Any]:
+    cfg = compose([*SMALL, f"out={out}", "teacher=[digits_cnn]", "teacher.digits_cnn.checkpoint=built", *overrides])
+    return resolved(cfg)
+
+
+def killed_at(step: int, kind: int, cfg: dict[str, Any]) -> int | None:
+    """Train in a child that sends itself a signal at the end of a batch; return its exit code."""
+
+    def child() -> None:
+        torch.set_num_threads(1)
+        before = training.Keeper.on_train_batch_end
+
+        def end(self: Any, trainer: Any, module: Any, *rest: Any) -> None:
+            if module.global_step == step:
+                os.kill(os.getpid(), kind)
+            before(self, trainer, module, *rest)
+
+        training.Keeper.on_train_batch_end = end  # type: ignore[method-assign]
+        try:
+            fit(cfg, [], "killed")
+        except Interrupted:
+            os._exit(143)
+        os._exit(0)
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join(120)
+    return process.exitcode
+
+
+def clean(history: list[dict[str, float]]) -> list[dict[str, Any]]:
+    # MKL may round a sum over a whole split otherwise in another process; everything that training computes is exact
+    return [
+        {k: pytest.approx(v, rel=1e-6) if k.endswith("nll") else v for k, v in row.items() if k != "seconds"}
+        for row in history
+    ]
+
+
+def exact(history: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in history]
+
+
+@pytest.fixture(scope="module", params=["plain", "dropout, EMA, weight schedule by step"])
+def unbroken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], dict, dict]:
+    torch.set_num_threads(1)
+    extra = [] if request.param == "plain" else [
+        "ema_decay=0.9", "schedule_interval=step", "loss.kd.weight={_target_:distill.schedules.linear.Linear,start:0,end:1}",
+        "+student.hidden=32", "~student.width", "~student.channels", "student._target_=tests.networks_for_tests.dropout_mlp",
+    ]  # fmt: skip
+    cfg = config(tmp_path_factory.mktemp("unbroken"), *extra)
+    record = fit(cfg, [], "unbroken")
+    return extra, record, load_file(folder_of(cfg) / STUDENT)
+
+
+@pytest.mark.parametrize("step", [1, 3, 5, 8, 9, 10, 14, 15])
+def test_fit__killed_and_started_again_is_bit_identical(
+    unbroken: tuple[list[str], dict, dict], tmp_path: Path, step: int
+) -> None:
+    extra, record, weights = unbroken
+    cfg = config(tmp_path, *extra)
+    assert killed_at(step, signal.SIGKILL, cfg) == -signal.SIGKILL
+    assert (folder_of(cfg) / LAST).is_file() == (step > 2)
+    again = fit(cfg, [], "again")
+    assert exact(again["history"]) == clean(record["history"])
+    found = load_file(folder_of(cfg) / STUDENT)
+    assert all(torch.equal(v, found[k]) for k, v in weights.items())
+    assert again["accuracy"] == record["accuracy"]
+    rows = (folder_of(cfg) / "metrics.csv").read_text().splitlines()
+    assert len(rows) == 1 + len(record["history"])
+
+
+def test_fit__sigterm_saves_the_very_step_and_says_so(unbroken: tuple[list[str], dict, dict], tmp_path: Path) -> None:
+    extra, record, weights = unbroken
+    cfg = config(tmp_path, *extra, "checkpoint_every=null")
+    assert killed_at(8, signal.SIGTERM, cfg) == 143
+    kept = torch.load(folder_of(cfg) / LAST, weights_only=True)
+    assert kept["global_step"] == 8
+    saved = read_json(folder_of(cfg) / RESULT)
+    assert saved is not None
+    assert saved["status"] == "interrupted"
+    again = fit(cfg, [], "again")
+    assert exact(again["history"]) == clean(record["history"])
+    found = load_file(folder_of(cfg) / STUDENT)
+    assert all(torch.equal(v, found[k]) for k, v in weights.items())
+
+
+def test_fit__a_complete_run_is_not_trained_again(unbroken: tuple[list[str], dict, dict], tmp_path: Path) -> None:
+    cfg = alone(compose([*SMALL, f"out={tmp_path}"]), seed=0)
+    first = fit(cfg, [], "first")
+    stamp = (folder_of(cfg) / RESULT).stat().st_mtime_ns
+    assert fit(cfg, ["other"], "second") == first
+    assert (folder_of(cfg) / RESULT).stat().st_mtime_ns == stamp
