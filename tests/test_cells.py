@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -12,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from distill import cells
 from distill.cells import Cell, environments, run_cells
 
@@ -144,4 +144,4 @@ def test_visible_gpus__asks_nvidia_smi(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     assert cells.visible_gpus() == ["0", "1"]
-    assert [json.dumps(found["CUDA_DEVICE_ORDER"]) for found in environments(None)] == ['"PCI_BUS_ID"'] * 2
+    assert [found["CUDA_DEVICE_ORDER"] for found in environments(None)] == ["PCI_BUS_ID"] * 2

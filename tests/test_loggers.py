@@ -1,0 +1,198 @@
+"""Loggers, read back from what they left on disk."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distill import loggers
+from distill.config import ConfigError, build, compose
+from distill.loggers import TensorBoard, WandB
+from distill.run import run
+
+SMALL = [
+    "dataset=digits", "trainer.max_epochs=3", "trainer.accelerator=cpu", "trainer.log_every_n_steps=1", "quiet=true",
+    "tags=[paper]",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _nobody_is_logged_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_RUN_GROUP", "WANDB_BASE_URL", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def read_wandb(path: Path) -> Iterator[Any]:
+    """Give the records of a .wandb file: protocol buffers in the LevelDB log format, after a header of 7 bytes."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, at, parts = path.read_bytes(), 7, b""
+    assert data[:4] == b":W&B"
+    while at + 7 <= len(data):
+        left = 32768 - at % 32768
+        if left < 7:
+            at += left
+            continue
+        size, kind = struct.unpack_from("<HB", data, at + 4)
+        parts += data[at + 7 : at + 7 + size]
+        at += 7 + size
+        if kind in (1, 4):  # a whole record, or the last part of one
+            record = Record()
+            record.ParseFromString(parts)
+            yield record
+            parts = b""
+
+
+class Logged:
+    """One offline W&B run, as it would be sent."""
+
+    def __init__(self, path: Path) -> None:
+        self.history: list[dict[str, Any]] = []
+        self.summary: dict[str, Any] = {}
+        self.exit: int | None = None
+        for record in read_wandb(path):
+            if record.HasField("run"):
+                self.run = record.run
+                self.config = {u.key: json.loads(u.value_json) for u in record.run.config.update}
+            elif record.HasField("history"):
+                row = {i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in record.history.item}
+                self.history.append(row)
+            elif record.HasField("summary"):
+                for item in record.summary.update:
+                    self.summary[item.key or ".".join(item.nested_key)] = json.loads(item.value_json)
+            elif record.HasField("exit"):
+                self.exit = record.exit.exit_code
+
+    def series(self, key: str) -> list[float]:
+        return [row[key] for row in self.history if key in row]
+
+
+def _logged(folder: Path) -> list[Logged]:
+    return [Logged(path) for path in sorted(folder.rglob("offline-run-*/run-*.wandb"))]
+
+
+@pytest.mark.slow
+def test_wandb__offline_runs_hold_everything_and_stay_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_RUN_GROUP", "my-sweep")
+    words = [*SMALL, f"out={tmp_path / 'runs'}", "logger=wandb", "logger.tags=[mine]"]
+    result = run(compose(words), words)
+    import wandb
+
+    assert wandb.run is None
+    found = {logged.run.run_id: logged for logged in _logged(tmp_path)}
+    assert len(found) == 3  # teacher, student alone, student distilled: three trainings of one process
+    record = result.arms["distilled"][0]
+    logged = found[record["fingerprint"]]
+    assert logged.run.display_name == record["label"]
+    assert (logged.run.project, logged.run.run_group, logged.run.job_type) == ("distill", "my-sweep", "distilled")
+    assert list(logged.run.tags) == ["paper", "mine"]
+    assert logged.config["loss"]["kd"]["weight"] == record["config"]["loss"]["kd"]["weight"]
+    assert logged.config["git"] == record["git"]
+    assert logged.config["code"] == record["code"]
+    for key in record["history"][0].keys() - {"epoch", "step", "seconds"}:
+        expected = [row[key] for row in record["history"]]
+        assert logged.series(key) == pytest.approx(expected, rel=1e-6), key
+    for key in ("loss/ce", "loss/kd", "schedule/kd.temperature", "lr", "train/agreement", "train/grad_norm",
+                "train/accuracy", "val/accuracy", "test/accuracy"):  # fmt: skip
+        assert len(logged.series(key)) == 3, key
+    assert logged.series("schedule/kd.temperature") == [5.0, 3.0, 1.0]
+    assert logged.summary["final/agreement"] == pytest.approx(record["test"]["agreement"])
+    assert logged.summary["status"] == "complete"
+    assert logged.exit == 0
+
+
+def test_wandb__failed_run_is_closed_as_failed(tmp_path: Path) -> None:
+    words = [*SMALL, f"out={tmp_path / 'runs'}", "logger=wandb", "teacher=[]", "loss=[ce]", "optimizer.lr=1e30"]
+    with pytest.raises(RuntimeError, match="not finite"):
+        run(compose(words), words)
+    (logged,) = _logged(tmp_path)
+    assert logged.exit == 1
+    assert logged.summary["status"] == "failed"
+    assert "loss/ce is not finite" in logged.summary["error"]
+
+
+def test_tensorboard__event_file_holds_every_number(tmp_path: Path) -> None:
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    words = [*SMALL, f"out={tmp_path / 'runs'}", "logger=tensorboard", "teacher=[]", "loss=[ce]"]
+    result = run(compose(words), words)
+    record = result.arms["alone"][0]
+    read = event_accumulator.EventAccumulator(str(Path(result.folders["alone"][0]) / "tensorboard"))
+    read.Reload()
+    for key in record["history"][0].keys() - {"epoch", "step", "seconds"}:
+        expected = [row[key] for row in record["history"]]
+        assert [event.value for event in read.Scalars(key)] == pytest.approx(expected, rel=1e-6), key
+    text = read.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert json.loads(text)["fingerprint"] == record["fingerprint"]
+
+
+def _record(**config: Any) -> dict[str, Any]:
+    return {
+        "label": "digits-tiny-ce+kd-s3", "fingerprint": "0123456789", "config": {"teacher": {}, "tags": [], **config}
+    }  # fmt: skip
+
+
+def _wandb(**changes: Any) -> WandB:
+    arguments: dict[str, Any] = {"project": "p", "entity": None, "group": None, "tags": [], "mode": "auto"}
+    return WandB(**{**arguments, "notes": None, **changes})
+
+
+def test_wandb__group_without_a_sweep_is_all_but_the_seed(tmp_path: Path) -> None:
+    made: Any = _wandb()(tmp_path, _record())
+    assert made._wandb_init["group"] == "digits-tiny-ce+kd"
+    assert made._wandb_init["job_type"] == "alone"
+    made = _wandb(group="g")(tmp_path, _record(teacher={"big": {}}))
+    assert (made._wandb_init["group"], made._wandb_init["job_type"]) == ("g", "distilled")
+
+
+def test_wandb__rerun_is_another_run(tmp_path: Path) -> None:
+    assert _wandb()(tmp_path, _record()).version == "0123456789"
+    again = _wandb()(tmp_path, _record(rerun=True)).version
+    assert str(again).startswith("0123456789-2")
+
+
+@pytest.mark.parametrize(
+    "environment, mode, expected",
+    [
+        ({}, "auto", "offline"),
+        ({"WANDB_API_KEY": "x" * 40}, "auto", "online"),
+        ({"WANDB_API_KEY": "x" * 40, "WANDB_MODE": "disabled"}, "auto", "disabled"),
+        ({"WANDB_API_KEY": "x" * 40}, "offline", "offline"),
+        ({}, "online", "online"),
+    ],
+)
+def test_wandb__mode(
+    environment: dict[str, str], mode: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    made: Any = _wandb(mode=mode)(tmp_path, _record())
+    assert made._wandb_init["mode"] == expected
+
+
+def test_logged_in__reads_netrc(tmp_path: Path) -> None:
+    assert not loggers.logged_in()
+    netrc = tmp_path / ".netrc"
+    netrc.write_text("machine api.wandb.ai\n  login user\n  password secret\n")
+    netrc.chmod(0o600)
+    assert loggers.logged_in()
+
+
+def test_wandb__refuses_another_mode() -> None:
+    node = compose(["logger=wandb", "logger.mode=onlin"])["logger"]
+    with pytest.raises(ConfigError, match="logger: mode=onlin: choose one of auto, online, offline, disabled"):
+        build(node, "logger")
+
+
+def test_tensorboard__names_the_extra_when_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        ModuleNotFoundError, match=r"needs the package tensorboard: pip install 'distill\[tensorboard\]"
+    ):
+        TensorBoard(flush_secs=1)
