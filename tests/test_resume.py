@@ -17,10 +17,10 @@ from distill.records import RESULT, read_json
 from distill.run import alone
 
 SMALL = [
-    "trainer.max_epochs=3", "trainer.accelerator=cpu", "optimizer.lr=0.2", "dataset.batch_size=128", "dataset.train_size=600", "quiet=true",
-    "checkpoint_every=2",
+    "trainer.max_epochs=3", "trainer.accelerator=cpu", "optimizer.lr=0.2", "dataset.batch_size=128",
+    "dataset.train_size=600", "quiet=true", "checkpoint_every=2",
 ]  # fmt: skip
-STEPS = 5  # an epoch: 540 images in batches of 128
+# an epoch is 5 steps: 540 images in batches of 128
 
 
 def config(out: Path, *overrides: str) -> dict[str, Any]:
@@ -69,8 +69,9 @@ def exact(history: list[dict[str, float]]) -> list[dict[str, float]]:
 def unbroken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], dict, dict]:
     torch.set_num_threads(1)
     extra = [] if request.param == "plain" else [
-        "ema_decay=0.9", "schedule_interval=step", "loss.kd.weight={_target_:distill.schedules.linear.Linear,start:0,end:1}",
-        "+student.hidden=32", "~student.width", "~student.channels", "student._target_=tests.networks_for_tests.dropout_mlp",
+        "ema_decay=0.9", "schedule_interval=step", "scheduler=[linear_temperature,linear_weight]",
+        "loss.kd.weight=${scheduler.linear_weight}", "student._target_=tests.networks_for_tests.dropout_mlp",
+        "+student.hidden=32", "~student.width", "~student.channels",
     ]  # fmt: skip
     cfg = config(tmp_path_factory.mktemp("unbroken"), *extra)
     record = fit(cfg, [], "unbroken")
