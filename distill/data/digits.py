@@ -9,7 +9,7 @@ from distill.data.base import ArrayImages, ImageData, held_out
 
 
 class Digits(ImageData):
-    """Handwritten digits (Alpaydin and Kaynak 1998, UCI): 1,200 for training, 597 for testing, a fixed stratified split."""
+    """Handwritten digits (Alpaydin and Kaynak 1998, UCI): 1,201 for training, 596 for testing, stratified, fixed."""
 
     def read(self) -> tuple[ArrayImages, ArrayImages]:
         """Return the two splits; pixel values 0..16 become 0..255."""
