@@ -1,63 +1,21 @@
 """ImageData: splits, validation, augmentation, loaders of every image dataset; a dataset only says how it is read."""
 
-from __future__ import annotations
-
+# annotations are real types here and in the datasets, not strings: the check of a config reads them from a subclass
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from distill.data.augment import Augment
-from distill.data.keyed import mix
-from distill.data.loader import EvalSampler, Key, Loader, TrainSampler
+from distill.data.images import ArrayImages, FileImages, Images
+from distill.data.loader import EvalSampler, Key, Loader, TrainLoader, TrainSampler
+from distill.data.splits import Splits, check, divide, keep_classes
 from distill.outputs import Batch
 
-
-class Images(Protocol):
-    """A split: class indices ``(N,)`` and a way to read any of its images as uint8 of one ``(C, H, W)`` shape."""
-
-    target: Tensor
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Channels, height and width of every image."""
-
-    def __len__(self) -> int: ...
-
-    def gather(self, index: Tensor) -> Tensor:
-        """Return the images at positions ``(n,)``."""
-
-    def part(self, index: Tensor) -> Images:
-        """Return the split that holds only the samples at positions ``(n,)``."""
-
-
-@dataclass
-class ArrayImages:
-    """A split in memory: uint8 images ``(N, C, H, W)`` and class indices ``(N,)``, int64."""
-
-    images: Tensor
-    target: Tensor
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Channels, height and width of every image."""
-        return tuple(self.images.shape[1:])
-
-    def __len__(self) -> int:
-        return len(self.target)
-
-    def gather(self, index: Tensor) -> Tensor:
-        """Return the images at positions ``(n,)``."""
-        return self.images[index]
-
-    def part(self, index: Tensor) -> ArrayImages:
-        """Return the split that holds only the samples at positions ``(n,)``."""
-        return ArrayImages(self.images[index], self.target[index])
+__all__ = ["ArrayImages", "FileImages", "ImageData", "Images"]
 
 
 class Views(Dataset[Batch]):
@@ -76,83 +34,83 @@ class Views(Dataset[Batch]):
         """Return the batch of these (index, view) pairs."""
         index, view = torch.tensor(keys, dtype=torch.int64).unbind(1)
         images = self.split.gather(index)
-        if self.augment is not None:
+        if self.augment is None:
+            view = torch.zeros_like(index)
+        else:
             images = self.augment(images, self.seed, view, index)
-        return Batch(images.contiguous(), self.split.target[index], index, view)
+        return Batch(images, self.split.target[index], index, view)
 
 
-def held_out(target: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Return positions of the kept and of the held-out samples, the same share of every class.
-
-    Args:
-        target: class indices ``(N,)``.
-        fraction: share to hold out, in [0, 1).
-        seed: decides which; not the run's seed, so that all runs hold out the same samples.
-    """
-    order = mix(torch.arange(len(target)) + (seed << 32)).argsort(stable=True)
-    out = torch.zeros(len(target), dtype=torch.bool)
-    for label in target.unique().tolist():
-        members = order[target[order] == label]
-        out[members[: round(fraction * len(members))]] = True
-    return (~out).nonzero()[:, 0], out.nonzero()[:, 0]
-
-
+@dataclass(kw_only=True, eq=False, repr=False)
 class ImageData(pl.LightningDataModule):
     """Base of every image dataset; a subclass implements :meth:`read`.
+
+    A subclass with arguments of its own is a dataclass too (``kw_only=True, eq=False, repr=False``).
 
     Args:
         num_classes: number of classes; checked against the data, as are channels and image_size.
         channels: channels of an image.
-        image_size: height and width.
+        image_size: height and width in pixels.
         mean: mean of [0, 1] pixels by channel, for networks without their own.
         std: standard deviation by channel.
         batch_size: samples of an optimizer micro-step over all devices together.
         eval_batch_size: samples of an evaluation batch on one device.
-        val_fraction: share of the training split that is held out for choosing, by class; 0 for none.
+        val_fraction: share of the training split that is held out for choosing, evenly by class; 0 for none.
         split_seed: decides which samples are held out.
-        train_size: use only so many training samples, the same share of every class; null for all.
-        augment: of training images; null for none.
+        train_size: use only so many training samples, evenly by class, the held-out ones included; None for all.
+        class_subset: use only these classes, renumbered: the first n, or a list of indices; None for all.
+        augment: of training images; None for none.
         workers: processes that make batches.
         seed: of the run: order and augmentation.
+
+    Raises:
+        ValueError: names the argument that is out of range.
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        channels: int,
-        image_size: Sequence[int],
-        mean: Sequence[float],
-        std: Sequence[float],
-        batch_size: int,
-        eval_batch_size: int,
-        val_fraction: float,
-        split_seed: int,
-        train_size: int | None,
-        augment: Augment | None,
-        workers: int,
-        seed: int,
-    ) -> None:
+    num_classes: int
+    channels: int
+    image_size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    batch_size: int
+    eval_batch_size: int
+    val_fraction: float
+    split_seed: int
+    train_size: int | None
+    class_subset: int | list[int] | None
+    augment: Augment | None
+    workers: int
+    seed: int
+
+    own_val = False
+    """Whether the data bring a validation split; then ``val_fraction`` is not used."""
+
+    def __post_init__(self) -> None:
         super().__init__()
-        if batch_size < 1 or eval_batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {min(batch_size, eval_batch_size)}")
-        if not 0 <= val_fraction < 1:
-            raise ValueError(f"val_fraction must be in [0, 1), got {val_fraction:g}")
-        self.num_classes, self.channels, self.image_size = num_classes, channels, (image_size[0], image_size[1])
-        self.mean, self.std = tuple(mean), tuple(std)
-        self.batch_size, self.eval_batch_size, self.workers, self.seed = batch_size, eval_batch_size, workers, seed
-        self.val_fraction, self.split_seed, self.train_size, self.augment = (
-            val_fraction,
-            split_seed,
-            train_size,
-            augment,
-        )
-        self.eval_names = ["val", "test"] if val_fraction else ["test"]
-        self.classes: list[str] = [str(i) for i in range(num_classes)]
+        for name, low in (("num_classes", 1), ("batch_size", 1), ("eval_batch_size", 1), ("workers", 0)):
+            if getattr(self, name) < low:
+                raise ValueError(f"dataset.{name}={getattr(self, name)}: must be at least {low}")
+        if not 0 <= self.val_fraction < 1:
+            raise ValueError(f"dataset.val_fraction={self.val_fraction:g}: must be in [0, 1); 0 holds nothing out")
+        if self.channels not in (1, 3):
+            raise ValueError(f"dataset.channels={self.channels}: must be 1 (grey) or 3 (RGB)")
+        if len(self.image_size) != 2 or min(self.image_size) < 1:
+            raise ValueError(f"dataset.image_size={list(self.image_size)}: must be [height, width] in pixels")
+        self.image_size = (self.image_size[0], self.image_size[1])
+        self.mean, self.std = tuple(self.mean), tuple(self.std)
+        for name, value in (("mean", self.mean), ("std", self.std)):
+            if len(value) != self.channels:
+                raise ValueError(f"dataset.{name}={list(value)}: must be one number a channel, {self.channels}")
         self._splits: dict[str, Images] = {}
 
     @abstractmethod
-    def read(self) -> tuple[Images, Images]:
-        """Return the training and the test split."""
+    def read(self) -> tuple[Images, Images] | tuple[Images, Images, Images | None]:
+        """Return the training and test split, and the validation split where ``own_val``."""
+
+    @property
+    def eval_names(self) -> list[str]:
+        """Names of the splits that :meth:`val_dataloader` gives, in order; known without reading the data."""
+        return ["val", "test"] if self.val_fraction or self.own_val else ["test"]
 
     @property
     def splits(self) -> dict[str, Images]:
@@ -160,58 +118,73 @@ class ImageData(pl.LightningDataModule):
 
         Raises:
             ValueError: when they are not what the config declares.
+            FileNotFoundError: when there is nothing to read.
         """
         if not self._splits:
-            train, test = self.read()
-            for name, split in (("train", train), ("test", test)):
-                self._verify(name, split)
-            if self.train_size is not None and self.train_size < len(train):
-                train = train.part(held_out(train.target, self.train_size / len(train), self.split_seed + 1)[1])
-            kept, held = held_out(train.target, self.val_fraction, self.split_seed)
-            val = {"val": train.part(held)} if self.val_fraction else {}
-            self._splits = {"train": train.part(kept), **val, "test": test}
+            self._splits = self._divided(Splits(*self.read()))
         return self._splits
 
-    def _verify(self, name: str, split: Images) -> None:
-        if not len(split):
-            raise ValueError(f"the {name} split is empty")
-        declared, found = (self.channels, *self.image_size), split.shape
-        if declared != found:
-            raise ValueError(f"channels and image_size declare {declared}, the {name} images are {found}; set them so")
-        highest = int(split.target.max())
-        if highest >= self.num_classes:
-            raise ValueError(
-                f"num_classes={self.num_classes}, but the {name} split has a class {highest}; set it right"
-            )
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes; their numbers where they have none."""
+        return list(self.splits["train"].classes) or [str(i) for i in range(self.num_classes)]
+
+    def _divided(self, found: Splits) -> dict[str, Images]:
+        named = {name: split for name, split in found._asdict().items() if split is not None}
+        if self.class_subset is not None:
+            named = {name: keep_classes(name, split, self.class_subset) for name, split in named.items()}
+        for name, split in named.items():
+            check(name, split, (self.channels, *self.image_size), self.num_classes)
+        train, test, val = Splits(**named)
+        if self.train_size is not None:
+            if not self.num_classes <= self.train_size <= len(train):
+                raise ValueError(
+                    f"dataset.train_size={self.train_size}: must be between {self.num_classes}, one of each class, "
+                    f"and the {len(train)} training images there are; null uses all"
+                )
+            train = divide(train, self.train_size, self.split_seed + 1)[0]
+        if val is None and self.val_fraction:
+            val, train = divide(train, round(self.val_fraction * len(train)), self.split_seed)
+            if not len(val) or not len(train):
+                raise ValueError(
+                    f"dataset.val_fraction={self.val_fraction:g} leaves {len(train)} training and {len(val)} "
+                    "validation images; change it, or set it to 0"
+                )
+        return {"train": train, **({} if val is None else {"val": val}), "test": test}
+
+    def prepare_data(self) -> None:
+        """Read once on one process of a machine, so that the others find a download or a cache complete."""
+        self.splits  # noqa: B018 - reading is the point
 
     def verify(self) -> None:
-        """Read every split once.
+        """Read every split, and look at images that are decoded later.
 
         Raises:
-            ValueError: when they are not what the config declares.
+            ValueError: when the data are not what the config declares, or an image is corrupt.
+            FileNotFoundError: when there is nothing to read.
         """
-        self.splits  # noqa: B018 - reading is the check
+        for split in self.splits.values():
+            split.verify()
 
-    def train_dataloader(self) -> Loader:
-        """Return augmented training batches in the order of seed and epoch."""
+    def train_dataloader(self) -> TrainLoader:
+        """Return augmented training batches in the order of seed and epoch, dealt to the ranks."""
         views = Views(self.splits["train"], self.augment, self.seed)
-        return Loader(views, TrainSampler(len(views), self.batch_size, self.seed), self.workers)
+        return TrainLoader(views, TrainSampler(len(views), self.batch_size, self.seed), self.workers)
 
     def val_dataloader(self) -> list[Loader]:
-        """Return a loader for each name in ``eval_names``."""
-        return [self.loader(name) for name in self.eval_names]
-
-    def test_dataloader(self) -> Loader:
-        """Return the test split."""
-        return self.loader("test")
+        """Return a loader for each name in ``eval_names``, each sample on one rank only."""
+        return [self._plain(name, sharded=True) for name in self.eval_names]
 
     def loader(self, split: str) -> Loader:
-        """Return a split in its own order, not augmented.
+        """Return a whole split (train, val or test) in its own order, not augmented, on whichever rank asks.
 
         Raises:
             ValueError: when there is no such split.
         """
         if split not in self.splits:
-            raise ValueError(f"split {split!r} does not exist; there are {', '.join(self.splits)}")
+            raise ValueError(f"split {split!r} does not exist; choose one of {', '.join(self.splits)}")
+        return self._plain(split, sharded=False)
+
+    def _plain(self, split: str, sharded: bool) -> Loader:
         views = Views(self.splits[split], None, self.seed)
-        return Loader(views, EvalSampler(len(views), self.eval_batch_size), self.workers)
+        return Loader(views, EvalSampler(len(views), self.eval_batch_size, sharded), self.workers)

@@ -1,0 +1,156 @@
+"""Images: a split as an array, or as files that are decoded whenever they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+
+class Images(Protocol):
+    """A split: class indices ``(N,)``, and any of its images as uint8 of one ``(C, H, W)`` shape."""
+
+    @property
+    def target(self) -> Tensor:
+        """Class indices ``(N,)``, int64."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes; empty where they have none."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels, height and width of every image."""
+
+    def __len__(self) -> int: ...
+
+    def gather(self, index: Tensor) -> Tensor:
+        """Return the images at positions ``(n,)``, contiguous."""
+
+    def part(self, index: Tensor, target: Tensor, classes: Sequence[str]) -> Images:
+        """Return the split of the samples at positions ``(n,)``, with these class indices ``(n,)`` and names."""
+
+    def verify(self) -> None:
+        """Look at images before training; raise ValueError that names the first one that cannot be read."""
+
+
+@dataclass(frozen=True)
+class ArrayImages:
+    """A split in memory, or in a memory-mapped file.
+
+    Args:
+        images: uint8 ``(M, C, H, W)``.
+        target: class indices ``(N,)``, int64.
+        classes: their names; empty where they have none.
+        rows: which images ``(N,)`` make up the split; None for all, with M = N. A part of a split copies no image.
+    """
+
+    images: Tensor
+    target: Tensor
+    classes: Sequence[str] = ()
+    rows: Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.images.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def gather(self, index: Tensor) -> Tensor:
+        return self.images[index if self.rows is None else self.rows[index]]
+
+    def part(self, index: Tensor, target: Tensor, classes: Sequence[str]) -> ArrayImages:
+        rows = index if self.rows is None else self.rows[index]
+        return ArrayImages(self.images, target, classes, rows)
+
+    def verify(self) -> None:
+        """Nothing to do: an array has been read whole."""
+
+
+class Source(Protocol):
+    """Where encoded images come from."""
+
+    def open(self, row: int) -> Image.Image:
+        """Return an image; what PIL raises on a corrupt one is left to the caller."""
+
+    def name(self, row: int) -> str:
+        """Return what a user finds the image by: its path, or its row in a named file."""
+
+
+@dataclass(frozen=True)
+class FileImages:
+    """A split of encoded images, decoded each time, resized to cover ``size`` and cropped at the centre.
+
+    Args:
+        source: opens an image.
+        target: class indices ``(N,)``, int64.
+        classes: their names.
+        channels: 3 for RGB, 1 for grey.
+        size: height and width.
+        rows: of each sample in the source ``(N,)``.
+    """
+
+    source: Source
+    target: Tensor
+    classes: Sequence[str]
+    channels: int
+    size: tuple[int, int]
+    rows: Tensor
+
+    LOOKED_AT = 1000  # images that verify decodes: all of a small folder, an even sample of a large one
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.channels, *self.size)
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def gather(self, index: Tensor) -> Tensor:
+        return torch.stack([self._decode(row) for row in self.rows[index].tolist()])
+
+    def part(self, index: Tensor, target: Tensor, classes: Sequence[str]) -> FileImages:
+        return replace(self, target=target, classes=classes, rows=self.rows[index])
+
+    def verify(self) -> None:
+        """Decode every image, or an even sample of 1,000 where there are more.
+
+        Raises:
+            ValueError: names the first image that cannot be decoded.
+        """
+        step = max(len(self) / self.LOOKED_AT, 1.0)
+        looked_at = [self.rows[int(i * step)].item() for i in range(min(len(self), self.LOOKED_AT))]
+        with ThreadPoolExecutor() as pool:
+            for _ in pool.map(self._decode, looked_at):
+                pass
+
+    def _decode(self, row: int) -> Tensor:
+        return decode(self.source, int(row), self.channels, self.size)
+
+
+def decode(source: Source, row: int, channels: int, size: tuple[int, int]) -> Tensor:
+    """Return one image as uint8 ``(C, H, W)``, resized to cover ``size`` and cropped at the centre.
+
+    Raises:
+        ValueError: names the image when it cannot be decoded.
+    """
+    try:
+        image = source.open(row).convert("RGB" if channels == 3 else "L")
+    # PIL raises SyntaxError on broken PNG, ValueError and struct errors elsewhere
+    except (OSError, SyntaxError, ValueError, IndexError, Image.DecompressionBombError) as error:
+        reason = "no image format that is known" if isinstance(error, UnidentifiedImageError) else str(error)
+        raise ValueError(f"{source.name(row)}: cannot be decoded ({reason}); replace or delete it") from error
+    height, width = size
+    if image.size != (width, height):
+        factor = max(height / image.height, width / image.width)
+        wide, tall = max(round(image.width * factor), width), max(round(image.height * factor), height)
+        left, top = (wide - width) // 2, (tall - height) // 2
+        image = image.resize((wide, tall), Image.Resampling.BILINEAR).crop((left, top, left + width, top + height))
+    return torch.from_numpy(np.array(image)).view(height, width, channels).permute(2, 0, 1).contiguous()
