@@ -102,7 +102,13 @@ def quiet_lightning() -> None:
     """Keep Lightning's advertisements, device lists and advice for other data loaders out of the output."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
-    for message in (".*does not have many workers", ".*isinstance.treespec, LeafSpec.", ".*exists and is not empty"):
+    messages = (
+        ".*does not have many workers",  # data in memory need none
+        ".*isinstance.treespec, LeafSpec.",  # Lightning's own use of torch
+        ".*exists and is not empty",  # a run folder that is resumed
+        ".*sync_dist=True",  # what is logged has been summed over the ranks
+    )
+    for message in messages:
         warnings.filterwarnings("ignore", message=message)
 
 

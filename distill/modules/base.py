@@ -74,6 +74,7 @@ class DistillationModule(pl.LightningModule):
         self._row: dict[str, float] = {}
         self._started = perf_counter()
         self._norm_due = False
+        self._lr = 0.0
 
     def teach(self, batch: Batch) -> Outputs | None:
         """Return the teacher's outputs for a batch; None where there is no teacher."""
@@ -102,6 +103,7 @@ class DistillationModule(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         torch.manual_seed((self.seed + 1) * 1_000_003 + self.global_step * 4099 + batch_idx * 127 + self.global_rank)
+        self._lr = float(self.trainer.optimizers[0].param_groups[0]["lr"])
         self._norm_due |= batch_idx % self.trainer.log_every_n_steps == 0
         if self.schedule_interval == "step":
             self._set_progress(self.global_step / max(int(self.trainer.estimated_stepping_batches) - 1, 1))
@@ -174,12 +176,6 @@ class DistillationModule(pl.LightningModule):
         self.sums.zero_()
         self._row = {}
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        if batch_idx == 0:
-            # read inside the epoch: by its end the scheduler has moved on to the next epoch's rate
-            optimizer = self.optimizers(use_pl_optimizer=False)
-            self._lr = float(optimizer.param_groups[0]["lr"])  # type: ignore[union-attr]
-
     # -- evaluation -----------------------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
@@ -210,7 +206,7 @@ class DistillationModule(pl.LightningModule):
             "history": self.history,
             "seconds": perf_counter() - self._started,
             "sums": self.sums.cpu(),
-            "lr": getattr(self, "_lr", 0.0),
+            "lr": self._lr,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
