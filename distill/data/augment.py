@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from distill.data.keyed import integers, uniform
+from distill.data.keyed import uniforms
 
 
 class Augment(ABC):
@@ -58,7 +58,8 @@ class CropFlip(Augment):
     def sample(self, seed: int, view: Tensor, index: Tensor, shape: Sequence[int]) -> Tensor:
         span = 2 * self.padding + 1
         highs = (span, span, 2 if self.flip else 1)
-        return torch.stack([integers(seed, view, index, stream, high) for stream, high in enumerate(highs)], 1)
+        draws = uniforms(seed, view, index, range(3)) * torch.tensor(highs, device=index.device)[:, None]
+        return draws.long().T
 
     def apply(self, images: Tensor, params: Tensor) -> Tensor:
         n, c, h, w = images.shape
@@ -98,11 +99,11 @@ class ResizedCropFlip(Augment):
         _, h, w = shape
         low, high = (math.log(r) for r in self.ratio)
         height, width = self._centred(h, w)
-        flip = integers(seed, view, index, 0, 2 if self.flip else 1)
+        draws = uniforms(seed, view, index, range(1 + 4 * self.ATTEMPTS))
+        flip = (draws[0] * (2 if self.flip else 1)).long()
         box = torch.stack([torch.full_like(index, v) for v in ((h - height) // 2, (w - width) // 2, height, width)], 1)
         found = torch.zeros_like(index, dtype=torch.bool)
-        for attempt in range(self.ATTEMPTS):
-            u = [uniform(seed, view, index, 1 + 4 * attempt + i) for i in range(4)]
+        for u in draws[1:].split(4):
             area = h * w * (self.scale[0] + u[0] * (self.scale[1] - self.scale[0]))
             aspect = (low + u[1] * (high - low)).exp()
             tall, wide = (area / aspect).sqrt().round().long(), (area * aspect).sqrt().round().long()

@@ -64,7 +64,7 @@ class ArrayImages:
         return len(self.target)
 
     def gather(self, index: Tensor) -> Tensor:
-        return self.images[index if self.rows is None else self.rows[index]]
+        return self.images.index_select(0, index if self.rows is None else self.rows[index])
 
     def part(self, index: Tensor, target: Tensor, classes: Sequence[str]) -> ArrayImages:
         rows = index if self.rows is None else self.rows[index]

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-_GOLDEN, _MIX1, _MIX2 = -7046029254386353131, -4658895280553007687, -7723592293110705685  # of splitmix64, as int64
+_GOLDEN, _MIX1, _MIX2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB  # of splitmix64
+_WRAP = 2**64
 _ORDER_STREAM = 255  # of the order of an epoch; streams of samples count up from 0
 
 
-def _shift(x: Tensor, bits: int) -> Tensor:
-    return (x >> bits) & ((1 << (64 - bits)) - 1)  # int64 shifts keep the sign; the mask makes them logical
+def _signed(x: int) -> int:
+    return (x + _WRAP // 2) % _WRAP - _WRAP // 2
+
+
+def _fold(x: Tensor, bits: int) -> Tensor:
+    # int64 shifts keep the sign; the mask makes them logical
+    return x.bitwise_xor_((x >> bits).bitwise_and_((1 << (64 - bits)) - 1))
 
 
 def mix(x: Tensor) -> Tensor:
@@ -18,37 +26,40 @@ def mix(x: Tensor) -> Tensor:
 
     Source: Steele, Lea and Flood (2014), Fast splittable pseudorandom number generators.
     """
-    x = x + _GOLDEN
-    x = (x ^ _shift(x, 30)) * _MIX1
-    x = (x ^ _shift(x, 27)) * _MIX2
-    return x ^ _shift(x, 31)
+    x = x + _signed(_GOLDEN)
+    x = _fold(x, 30).mul_(_signed(_MIX1))
+    x = _fold(x, 27).mul_(_signed(_MIX2))
+    return _fold(x, 31)
 
 
-def _key(seed: int, stream: int, device: torch.device) -> Tensor:
-    wrapped = (seed * 256 + stream + 2**63) % 2**64 - 2**63
-    return mix(torch.tensor(wrapped, dtype=torch.int64, device=device))
+def _key(seed: int, stream: int) -> int:
+    """Return what :func:`mix` makes of seed and stream, in Python integers: a number needs no kernel."""
+    x = (seed * 256 + stream + _GOLDEN) % _WRAP
+    x = (x ^ x >> 30) * _MIX1 % _WRAP
+    x = (x ^ x >> 27) * _MIX2 % _WRAP
+    return _signed(x ^ x >> 31)
 
 
-def uniform(seed: int, view: Tensor, index: Tensor, stream: int) -> Tensor:
-    """Return float64 numbers in [0, 1), one for each (view, index).
+def uniforms(seed: int, view: Tensor, index: Tensor, streams: Sequence[int]) -> Tensor:
+    """Return float64 numbers in [0, 1), a row for each stream and a column for each (view, index).
 
     Args:
         seed: the run's seed.
         view: view numbers ``(N,)``, int64.
         index: sample numbers ``(N,)``, int64.
-        stream: which of the independent numbers of a sample, 0 to 254, such as 0 for the row of a crop.
+        streams: which of the independent numbers of a sample, 0 to 254, such as 0 for the row of a crop.
     """
-    bits = mix(mix(_key(seed, stream, index.device) ^ view) ^ index)
-    return _shift(bits, 11).double() * 2.0**-53
+    keys = torch.tensor([[_key(seed, stream)] for stream in streams], dtype=torch.int64, device=index.device)
+    bits = mix(mix(keys ^ view) ^ index)
+    return (bits >> 11).bitwise_and_((1 << 53) - 1).double().mul_(2.0**-53)
 
 
-def integers(seed: int, view: Tensor, index: Tensor, stream: int, high: int | Tensor) -> Tensor:
-    """Return int64 numbers in [0, high), one for each (view, index); the other arguments as in :func:`uniform`."""
-    return (uniform(seed, view, index, stream) * high).long()
+def uniform(seed: int, view: Tensor, index: Tensor, stream: int) -> Tensor:
+    """Return float64 numbers in [0, 1), one for each (view, index); arguments as in :func:`uniforms`."""
+    return uniforms(seed, view, index, (stream,))[0]
 
 
 def permutation(size: int, seed: int, epoch: int) -> Tensor:
     """Return the order ``(size,)`` of the samples in an epoch, int64."""
-    index = torch.arange(size)
-    epoch_key = mix(_key(seed, _ORDER_STREAM, index.device) ^ epoch)
-    return mix(epoch_key ^ index).argsort(stable=True)
+    epoch_key = mix(torch.tensor(_key(seed, _ORDER_STREAM)) ^ epoch)
+    return mix(epoch_key ^ torch.arange(size)).argsort(stable=True)

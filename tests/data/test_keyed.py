@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from distill.data.keyed import integers, mix, permutation, uniform
+from distill.data.keyed import mix, permutation, uniform, uniforms
 
 MASK = 2**64 - 1
 
@@ -35,6 +35,7 @@ def test_uniform__equals_integer_arithmetic(seed: int) -> None:
         (splitmix(splitmix(key ^ v) ^ i) >> 11) / 2**53 for v, i in zip(view.tolist(), index.tolist(), strict=True)
     ]
     assert uniform(seed, view, index, 2).tolist() == expected
+    assert uniforms(seed, view, index, [0, 2])[1].tolist() == expected
 
 
 def test_uniform__does_not_depend_on_the_batch() -> None:
@@ -56,9 +57,9 @@ def test_uniform__streams_views_and_neighbours_are_independent() -> None:
         assert abs(torch.corrcoef(torch.stack([a, b]))[0, 1].item()) < 4 / math.sqrt(20_000)
 
 
-def test_integers__reach_every_value_evenly() -> None:
+def test_uniforms__reach_every_value_evenly() -> None:
     index = torch.arange(90_000)
-    counts = torch.bincount(integers(0, torch.zeros_like(index), index, 0, 9), minlength=9).double()
+    counts = torch.bincount((uniform(0, torch.zeros_like(index), index, 0) * 9).long(), minlength=9).double()
     chi = ((counts - 10_000) ** 2 / 10_000).sum().item()
     assert len(counts) == 9
     assert chi < 26.1  # 0.1 % of chi-square with 8 degrees of freedom

@@ -1,0 +1,125 @@
+"""Parquet: image splits in the layout of the Hugging Face hub, ``train-00000-of-00002.parquet`` and so on."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+
+from distill.data.decoded import decoded
+from distill.data.images import ArrayImages
+
+
+def split_files(root: Path, split: str) -> list[Path]:
+    """Return the parquet files of a split in a folder or below it, in order; none where there are none.
+
+    Raises:
+        FileNotFoundError: names a file that is missing.
+    """
+    files = sorted(root.rglob(f"{split}[-.]*parquet"), key=lambda path: path.name)
+    numbered = [m for path in files if (m := re.search(r"-(\d+)-of-(\d+)$", path.stem))]
+    there = {int(m[1]) for m in numbered}
+    missing = [i for m in numbered for i in range(int(m[2])) if i not in there]
+    if missing:
+        raise FileNotFoundError(
+            f"dataset.root={root}: file {missing[0]:05d} of the {split} split is missing; there is "
+            f"{', '.join(path.name for path in files)}"
+        )
+    return files
+
+
+@dataclass(frozen=True)
+class ParquetSource:
+    """Encoded images of one column of parquet files.
+
+    Args:
+        files: in order.
+        starts: row of the whole at which each file starts.
+        column: name of the column, ``{bytes, path}``.
+        encoded: the bytes of every row.
+    """
+
+    files: Sequence[Path]
+    starts: Sequence[int]
+    column: str
+    encoded: pa.ChunkedArray
+
+    def open(self, row: int) -> Image.Image:
+        """Return the image of a row."""
+        return Image.open(io.BytesIO(self.encoded[row].as_py() or b""))
+
+    def name(self, row: int) -> str:
+        """Return the file, the row in it and the column."""
+        file = bisect_right(self.starts, row) - 1
+        return f"{self.files[file]}, row {row - self.starts[file]}, column {self.column}"
+
+
+def read_arrays(
+    files: Sequence[Path], images: Sequence[str], labels: Sequence[str], shape: tuple[int, int, int]
+) -> ArrayImages:
+    """Return a split with every image decoded, memory-mapped from the cache where that was done before.
+
+    Args:
+        files: parquet files of the split, in order.
+        images: names that the image column may have.
+        labels: names that the label column may have.
+        shape: channels, height and width that images are brought to.
+
+    Raises:
+        ValueError: when a file is not parquet, a column is missing, or an image cannot be decoded.
+    """
+    image, label, names, rows = "", "", [], []
+    for path in files:
+        try:
+            file = pq.ParquetFile(path)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ValueError(f"{path}: not a parquet file ({error}); copy or download it again") from error
+        schema = file.schema_arrow
+        image, label = _column(path, schema, images, "image"), _column(path, schema, labels, "label")
+        names = _class_names(schema, label)
+        rows.append(file.metadata.num_rows)
+    starts = [0, *accumulate(rows)][:-1]
+
+    def source() -> ParquetSource:
+        column = pa.chunked_array([c for p in files for c in pq.read_table(p, columns=[image]).column(0).chunks])
+        return ParquetSource(files, starts, image, pc.struct_field(column, "bytes"))
+
+    target = torch.cat([_labels(path, label) for path in files])
+    return ArrayImages(decoded(files, source, len(target), shape), target, names)
+
+
+def _column(path: Path, schema: pa.Schema, allowed: Sequence[str], kind: str) -> str:
+    fits = pa.types.is_struct if kind == "image" else pa.types.is_integer
+    for name in allowed:
+        if name in schema.names and fits(schema.field(name).type):
+            return name
+    raise ValueError(
+        f"{path}: no {kind} column; one of {', '.join(allowed)} is needed, there is {', '.join(schema.names) or 'none'}"
+    )
+
+
+def _labels(path: Path, label: str) -> torch.Tensor:
+    column = pq.read_table(path, columns=[label]).column(0)
+    if column.null_count:
+        raise ValueError(f"{path}: {column.null_count} rows have no {label}; remove them")
+    return torch.tensor(column.to_numpy(), dtype=torch.int64)
+
+
+def _class_names(schema: pa.Schema, label: str) -> list[str]:
+    """Return the class names that the hub writes into the file; none where it did not."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return [str(name) for name in features[label].get("names", [])]
+    except (KeyError, ValueError):
+        return []
