@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from distill.records import read_json
+from distill.results import SUMMARY, Spread
 
-SUMMARY, LOG = "summary.json", "job.out"
+LOG = "job.out"
 GRACE = 120.0
 """Seconds that a cell has to write its checkpoint once it was asked to stop."""
 
@@ -29,7 +30,7 @@ class Cell:
 
     Attributes:
         number: place in the sweep.
-        words: what the user typed for it.
+        words: what tells it from the other cells.
         command: program and arguments.
         folder: where its summary and its log go.
         environment: variables laid over this process's own.
@@ -124,8 +125,7 @@ def _end(over: _Running) -> Ended:
     seconds = f"{time.monotonic() - over.began:.0f} s"
     summary = read_json(cell.folder / SUMMARY) or {}
     if code == 0 and (summary or not cell.trains):
-        accuracy = summary.get("accuracy", {})
-        arms = [f"{arm} {v['mean']:.2f} ± {v['std']:.2f} % (n={v['n']})" for arm, v in reversed(accuracy.items())]
+        arms = [f"{arm} {Spread(**found)} %" for arm, found in reversed(summary.get("accuracy", {}).items())]
         say(f"[{cell.number}] done in {seconds}: {', '.join(arms) or 'checked'}: {cell.words}")
         return Ended(summary)
     reason = f"wrote no {SUMMARY}" if code == 0 else f"exit code {code}: {last_line(cell.log)}"
@@ -136,6 +136,7 @@ def _end(over: _Running) -> Ended:
 def last_line(path: Path) -> str:
     """Return the last line of a log that says something, shortened: mostly it is the error."""
     lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    lines = [line for line in lines if "HYDRA_FULL_ERROR" not in line]  # Hydra's advice comes after the error
     return lines[-1][-300:] if lines else "it printed nothing"
 
 

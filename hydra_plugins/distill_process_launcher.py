@@ -1,6 +1,5 @@
 """Hydra launcher `process`: every cell of a sweep is an ordinary `distill train` process of its own."""
 
-
 import os
 import sys
 from collections.abc import Sequence
@@ -86,10 +85,11 @@ class ProcessLauncher(Launcher):
             folder = sweep / str(config.hydra.sweep.subdir)
         finally:
             HydraConfig.instance().cfg = before
+        typed = {o.lower() for o in self.config.hydra.overrides.task}
         passed = [*where(self.config), *overrides, *forwarded(self.config.hydra.overrides.hydra)]
         cell = Cell(
             number,
-            words=" ".join(filter_overrides(overrides)) or "(defaults)",
+            words=" ".join(o for o in filter_overrides(overrides) if o.lower() not in typed) or "(as typed)",
             command=[
                 sys.executable, "-m", "distill", "train", *passed, f"hydra.run.dir={quoted(str(folder))}",
                 "hydra.mode=RUN",

@@ -61,7 +61,7 @@ def test_run_cells__failure_is_named_and_stops_nobody(tmp_path: Path, capfd: pyt
     assert "2 of 3 cells failed" in shown
     assert str(tmp_path / "0" / "job.out") in shown
     assert "[2] done in" in shown
-    assert "distilled 90.00 ± 1.00 % (n=2)" in shown
+    assert "distilled 90.00 ± 1.00 %" in shown
 
 
 def test_run_cells__check_needs_no_summary(tmp_path: Path) -> None:
