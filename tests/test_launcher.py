@@ -183,8 +183,8 @@ def test_sweep__optuna_goes_on_after_a_failed_trial(tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     done = _distill(
         tmp_path, "-m", "hydra/launcher=process", "hydra.launcher.slots=2", *SMALL, "teacher=[]", "loss=[ce]",
-        "hydra/sweeper=optuna", "hydra/sweeper/sampler=random", "hydra.sweeper.sampler.seed=0", "hydra.sweeper.n_trials=2",
-        "hydra.sweeper.direction=maximize",
+        "hydra/sweeper=optuna", "hydra/sweeper/sampler=random", "hydra.sweeper.sampler.seed=0",
+        "hydra.sweeper.n_trials=2", "hydra.sweeper.direction=maximize",
         "hydra.sweeper.max_failure_rate=1.0", "hydra.sweeper.n_jobs=2", "optimizer.lr=choice(0.05,1e30)",
         "hydra.sweep.dir=runs/sweeps/a",
     )  # fmt: skip
