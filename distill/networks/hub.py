@@ -10,9 +10,6 @@ from huggingface_hub import constants, get_session
 ANSWER_SECONDS = 5.0
 """How long the hub has to answer; its client would try each file for half a minute, and log every try."""
 
-WAYS_OUT = "give the path of a local folder, or set pretrained=false for random weights"
-"""What helps where the hub does not."""
-
 
 def reachable() -> bool:
     """Return whether the hub answers, by one request; False in offline mode (``HF_HUB_OFFLINE=1``)."""

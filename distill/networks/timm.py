@@ -7,7 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,8 @@ import torch
 from timm.models import load_model_config_from_hf
 from torch import nn
 
-from distill.networks import hub
+from distill.networks import friendly, hub
 from distill.outputs import InputSpec
-
-STAGES = 6
-"""A network with more blocks of equal standing than this publishes the ends of its four quarters."""
 
 STEM = re.compile(r"\b(stem|conv1|bn1|act1|norm0)\b")
 """Modules before the first stage, as timm calls them."""
@@ -51,23 +48,21 @@ def timm_model(
         image_size: height and width of the images. A random transformer is made for them where it can be; a
             pretrained one takes the size of its weights; None: whatever comes, or the model's own size.
         drop_path: stochastic depth, the rate of the last block (Huang et al., 2016).
-        new_head: start the classifier anew.
+        new_head: allow a fresh classifier where the weights are for other classes.
 
     Raises:
         ValueError: when there is no such model, no such weights, or the model cannot do what an argument asks.
     """
     cfg = _pretrained_cfg(name, pretrained)
-    if pretrained:
-        _check_weights(name, cfg, num_classes, new_head)
     arguments = {"num_classes": num_classes, "in_chans": channels, "drop_path_rate": drop_path}
     if pretrained:
+        _check_weights(name, cfg, num_classes, new_head)
         network, size = _pretrained(name, arguments), _size(cfg, image_size)
     else:
         network, size = _random(name, arguments, cfg, image_size)
-    if pretrained and new_head:
-        network.reset_classifier(num_classes)
-    network.taps = _taps(network)
-    network.input_spec = _input_spec(cfg, channels, size) if pretrained or size is not None else None
+    spec = _input_spec(cfg, channels, size) if pretrained or size is not None else None
+    for attribute, value in (("taps", _taps(network)), ("input_spec", spec)):
+        setattr(network, attribute, value)
     return network
 
 
@@ -103,7 +98,7 @@ def _check_weights(name: str, cfg: Mapping[str, Any], num_classes: int, new_head
     if own != num_classes and not new_head:
         raise ValueError(
             f"num_classes={num_classes}: the pretrained weights of {name!r} are for {own} classes; "
-            "set new_head=true to start the classifier anew, or choose weights of this dataset"
+            "set new_head=true for a fresh classifier, or choose weights of this dataset"
         )
 
 
@@ -114,7 +109,8 @@ def _hub_errors(name: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise ValueError(
-            f"name={name!r}: its files cannot be had from the hub (unreachable, or unknown there); {hub.WAYS_OUT}"
+            f"name={name!r}: its files cannot be had from the hub (unreachable, or unknown there); "
+            "give a local folder as name=local-dir:FOLDER, or set pretrained=false for random weights"
         ) from error
 
 
@@ -133,7 +129,8 @@ def _create(name: str, arguments: Mapping[str, Any], pretrained: bool = False) -
 
 
 def _pretrained(name: str, arguments: Mapping[str, Any]) -> nn.Module:
-    with _hub_errors(name), hub.cache_where_unreachable():
+    access = nullcontext() if name.startswith("local-dir:") else hub.cache_where_unreachable()
+    with _hub_errors(name), access:
         return _create(name, arguments, pretrained=True)
 
 
@@ -174,7 +171,7 @@ def _input_spec(cfg: Mapping[str, Any], channels: int, size: tuple[int, int] | N
     return InputSpec(mean, std, size)
 
 
-def _taps(network: nn.Module) -> dict[str, str]:
+def _taps(network: Any) -> dict[str, str]:
     """Return friendly names of the modules that timm lists as features, and of the classifier's input."""
     info = getattr(network, "feature_info", None) or []
     modules = dict(network.named_modules())
@@ -184,9 +181,7 @@ def _taps(network: nn.Module) -> dict[str, str]:
     taps = {}
     if paths and STEM.search(paths[0]):
         taps["stem"] = paths.pop(0)
-    if len(paths) > STAGES:
-        paths = [paths[round(len(paths) * quarter / 4) - 1] for quarter in range(1, 5)]
-    taps |= {f"stage{i}": path for i, path in enumerate(paths, 1)}
+    taps |= friendly.stages(paths)
     heads = network.get_classifier()
     head = heads[0] if isinstance(heads, tuple | list) else heads
     if isinstance(head, nn.Linear):
