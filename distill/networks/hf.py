@@ -94,7 +94,7 @@ def _files(name: str) -> Iterator[dict[str, Any]]:
             yield {"local_files_only": local, "trust_remote_code": False}
         except (OSError, SafetensorError) as error:
             problem = (
-                "the folder lacks a config.json or model.safetensors that can be read; save a model there with save_pretrained"
+                "the folder lacks a config.json or model.safetensors that can be read; save a model there"
                 if local
                 else "its files cannot be had from the hub (unreachable, unknown there, or without model.safetensors); "
                 "give the path of a local folder (with pretrained=false its config.json is enough)"

@@ -175,7 +175,8 @@ def _taps(network: Any) -> dict[str, str]:
     """Return friendly names of the modules that timm lists as features, and of the classifier's input."""
     info = getattr(network, "feature_info", None) or []
     modules = dict(network.named_modules())
-    paths = [entry["module"] for entry in getattr(info, "info", info) if entry.get("module") in modules]
+    paths = [entry["module"] for entry in getattr(info, "info", info) if entry.get("module")]
+    paths = [path for path in paths if path in modules]
     if getattr(network, "output_fmt", "NCHW") != "NCHW":  # losses would take width for channels
         paths = []
     taps = {}
