@@ -1,4 +1,4 @@
-"""CIFAR residual networks of the CRD tables: resnet8 to resnet110, and the four times wider resnet8x4 and resnet32x4."""
+"""CIFAR residual networks of the CRD tables: resnet8 to resnet110, and the wider resnet8x4 and resnet32x4."""
 
 from __future__ import annotations
 
@@ -36,11 +36,16 @@ class ResNet(nn.Module):
         widths: channels of the stem and of the three stages.
         num_classes: number of classes K.
         channels: channels of the images.
+
+    Raises:
+        ValueError: when the depth is not 6 n + 2 with n >= 1.
     """
 
     def __init__(self, depth: int, widths: Sequence[int], num_classes: int, channels: int) -> None:
         super().__init__()
-        blocks = (depth - 2) // 6
+        blocks, rest = divmod(depth - 2, 6)
+        if rest or blocks < 1:
+            raise ValueError(f"depth={depth} of a CIFAR residual network must be 6n + 2: 8, 14, 20, 26, 32, 38, ...")
         self.conv1 = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.relu = nn.ReLU()
