@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
-from distill.config import compose
+from distill.commands import train
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Check the config that overrides describe; return 0 when there is nothing to say against it, else 2."""
-    from distill.check import problems
-
-    found = problems(compose(list(arguments)))
-    for sentence in found:
-        print(sentence, file=sys.stderr)
-    return 2 if found else 0
+    """Check what ``distill train`` with these arguments would do; return 0 when nothing speaks against it, else 2."""
+    return train.main([*arguments, "check=only"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +14,15 @@ from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from distill.commands.preflight import Findings, look, parsed
 from distill.config import CONF, ConfigError, plain
 
 if TYPE_CHECKING:
     from distill.results import Result
 
 CURVES = "curves.png"
+MISTAKE = 2
+"""Exit code for a mistake of the user."""
 
 
 class CellFailed(CompactHydraException):
@@ -31,18 +35,54 @@ failed: list[str] = []
 
 def main(arguments: Sequence[str]) -> int:
     """Run ``distill train`` with Hydra's command line; return the exit code."""
+    try:
+        line = parsed(arguments)
+    except ConfigError as error:
+        return report(Findings(error.problems))
+    if line.help:
+        from distill.commands.usage import usage
+
+        print(usage(line.config_dir))
+        return 0
+    if not (line.hydra_help or line.info or line.shell_completion or line.experimental_rerun):
+        found = look(line, checks=line.cfg is None)
+        if found.mistakes or found.only and line.cfg is None:
+            return report(found)
+    return _hydra(arguments, line)
+
+
+def report(found: Findings) -> int:
+    """Print the mistakes that were found, or what would be trained; return the exit code."""
+    if found.mistakes:
+        count = len(found.mistakes)
+        _say(f"{count} mistake{'s' if count > 1 else ''}, nothing was trained:", *(f"- {s}" for s in found.mistakes))
+        return MISTAKE
+    from distill.commands.plan import describe
+
+    for cell in found.cells:
+        print(describe(cell))
+    print(*found.notes, "no mistake found; nothing was trained", sep="\n")
+    return 0
+
+
+def _hydra(arguments: Sequence[str], line: argparse.Namespace) -> int:
+    """Hand the command line to Hydra, whose parser wants options before overrides; return the exit code."""
+    options = list(arguments)
+    for override in line.overrides:
+        options.remove(override)
     failed.clear()
-    before, sys.argv = sys.argv, ["distill", *arguments]
+    before, sys.argv = sys.argv, ["distill", *options, *line.overrides]
+    code = 0
     try:
         application()
     except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):  # Lightning turns Ctrl-C into exit code 1
+            raise end.__context__ from None
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    else:
-        code = 0
     finally:
         sys.argv = before
     if failed:
-        _say(f"{len(failed)} cell(s) failed:", *(f"  {sentence}" for sentence in failed))
+        _say(f"{len(failed)} cell{'s' if len(failed) > 1 else ''} failed:", *(f"- {s}" for s in failed))
     return code
 
 
@@ -67,25 +107,31 @@ def _compare(cfg: DictConfig, overrides: list[str], folder: Path) -> float:
     from distill.plots import curves
     from distill.run import run
 
-    result = run(plain(cfg), overrides)
+    result = run(plain(cfg), overrides, checked=True)
     if not rank():
         result.save(folder)
         curves(result, folder / CURVES)
-        _report(result, folder, bool(cfg.quiet))
+        _show(result, folder, bool(cfg.quiet))
     return result.objective
 
 
-def _report(result: Result, folder: Path, quiet: bool) -> None:
+def _show(result: Result, folder: Path, quiet: bool) -> None:
     from rich.console import Console
+
+    from distill.fit import folder_of
 
     if quiet:
         for arm in result.arms:
             print(f"student {arm}: test accuracy {result.accuracy(arm)} %")
     else:
         result.print(Console())
-    for arm, folders in result.folders.items():
-        print(f"{arm}: {', '.join(folders)}")
-    print(f"record and curves: {folder}")
+        print()
+    places = {f"teacher {name}": [str(folder_of(r["config"]))] for name, r in result.teachers.items()}
+    places |= {f"student {arm}": folders for arm, folders in result.folders.items()}
+    for what, folders in places.items():
+        for where in folders:
+            print(f"{what + ':':<20} {where}/ (result.json, metrics.csv, student.safetensors, checkpoints/)")
+    print(f"{'comparison:':<20} {folder}/ (summary.json, {CURVES})", flush=True)
 
 
 def _explain(error: Exception) -> tuple[int, str]:
@@ -94,7 +140,7 @@ def _explain(error: Exception) -> tuple[int, str]:
     from distill.modules.base import DivergenceError
 
     if isinstance(error, ConfigError):
-        return 2, str(error)
+        return MISTAKE, str(error)
     if isinstance(error, Interrupted):
         return TERMINATED, f"{error}; its checkpoint was saved: run the same command to go on"
     if isinstance(error, TrainingFailed | DivergenceError):
@@ -105,5 +151,3 @@ def _explain(error: Exception) -> tuple[int, str]:
 def _say(*lines: str) -> None:
     for line in lines:
         print(line, file=sys.stderr, flush=True)
-
-

@@ -1,0 +1,235 @@
+"""Composes a command line with Hydra and says every override that is wrong, each in one sentence."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from distill.config import CONF, Config, Root, plain
+from distill.signatures import describe, located, near, parameters, shown
+
+MULTI = ("teacher", "loss", "scheduler")
+"""Groups of which several are chosen at a time."""
+WRONG = (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError, FileNotFoundError)
+
+
+@dataclass
+class Typed:
+    """An override as it was typed, or as one value of a sweep replaces it."""
+
+    text: str
+    parsed: Override
+
+    @property
+    def key(self) -> str:
+        """Dotted key, or the group."""
+        return self.parsed.key_or_group
+
+
+class Composer:
+    """Hydra's composition for as long as the context lasts.
+
+    Args:
+        config_name: primary config.
+        config_path: folder of the primary config; None for the shipped one.
+        config_dir: folder with groups of the user's.
+    """
+
+    def __init__(self, config_name: str = "train", config_path: str | None = None, config_dir: str | None = None) -> None:
+        self.name = config_name
+        self.path = str(Path(config_path).resolve()) if config_path else str(CONF)
+        self.extra = [f"hydra.searchpath=[{Path(config_dir).resolve().as_uri()}]"] if config_dir else []
+
+    def __enter__(self) -> Composer:
+        self._context = initialize_config_dir(self.path, version_base="1.3")
+        self._context.__enter__()
+        self.loader = GlobalHydra.instance().config_loader()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._context.__exit__(kind, error, at)
+
+    def parse(self, text: str) -> Typed:
+        """Return an override parsed.
+
+        Raises:
+            ValueError: when Hydra's grammar has no place for it.
+        """
+        try:
+            return Typed(text, OverridesParser.create(config_loader=self.loader).parse_overrides([text])[0])
+        except HydraException as error:
+            reason = str(error).split("\n")[0].removeprefix("LexerNoViableAltException: ")
+            why = "has no value" if "=" not in text else f"cannot be read ({reason})"
+            raise ValueError(
+                f"{text}: {why}; write key=value, a list as 'key=[a,b]', and text with special characters as 'key=\"...\"'"
+            ) from error
+
+    def options(self, group: str) -> list[str]:
+        """Return the choices of a group; empty where there is no such group."""
+        return self.loader.get_group_options(group, config_name=self.name, overrides=list(self.extra))
+
+    def full(self, overrides: Sequence[str]) -> DictConfig:
+        """Return the composed config with Hydra's own part; raises what Hydra raises."""
+        searched = [o for o in overrides if o.startswith("hydra.searchpath=[")]
+        extra = self.extra
+        if extra and searched:  # Hydra reads the first only
+            extra = [f"{searched[0][:-1]},{self.extra[0].partition('[')[2]}"]
+            overrides = [o for o in overrides if o not in searched]
+        return hydra_compose(self.name, [*extra, *overrides], return_hydra_config=True)
+
+    def compose(self, typed: Sequence[Typed]) -> tuple[DictConfig, list[str]]:
+        """Return the config and one sentence for each override that is wrong.
+
+        A wrong override is replaced by what was probably meant, or left out, so that the rest can be looked at.
+        """
+        try:
+            found = [sentence for t in typed for sentence, _ in self._choice(t)]
+            if not found:
+                return self.full([t.text for t in typed]), []
+        except WRONG:
+            found = []
+        return self._one_by_one(sorted(typed, key=lambda t: not self.options(t.key)))
+
+    def _one_by_one(self, typed: Sequence[Typed]) -> tuple[DictConfig, list[str]]:
+        found: list[str] = []
+        kept: list[str] = []
+        guessed: list[str] = []
+        config = self.full(kept)  # what is wrong without any override is no mistake of the command line
+        for one in typed:
+            text = one.text
+            for sentence, repaired in self._choice(one):
+                found.append(sentence)
+                guessed.append(one.key.rpartition("/")[2])
+                text = repaired
+            if not text:
+                continue
+            try:
+                config, kept = self.full([*kept, text]), [*kept, text]
+            except WRONG as error:
+                if any(one.key.startswith(f"{group}.") for group in guessed):
+                    continue  # below a choice that is wrong itself
+                sentence, repaired = explain(one, error, config, self)
+                found.append(sentence)
+                try:
+                    config, kept = self.full([*kept, repaired]), [*kept, repaired]
+                except WRONG:
+                    continue
+        return config, found
+
+    def _choice(self, typed: Typed) -> Iterator[tuple[str, str]]:
+        """Give a sentence, and the override repaired or empty, where a group is given what is no choice of it."""
+        group, override = typed.key, typed.parsed
+        options = self.options(group)
+        if not options or override.is_delete() or override.is_sweep_override():
+            return
+        value = override.value()
+        values = value if isinstance(value, list) else [value]
+        kind = group.rpartition("/")[2]
+        if isinstance(value, list) and group in GROUPS_OF_ONE and len(values) != 1:
+            fix = f"to compare several write -m {group}={','.join(map(str, values))}"
+            yield f"{typed.text}: {kind} takes one choice; {fix}", ""
+            return
+        wrong = [v for v in values if v not in options]
+        if not wrong:
+            return
+        meant = [next(iter(difflib.get_close_matches(str(v), options, 1)), None) if v in wrong else v for v in values]
+        better = [m for m in meant if m is not None]
+        known = sorted(options, key=lambda o: -difflib.SequenceMatcher(None, str(wrong[0]), o).ratio())
+        listed = ", ".join(known[:6]) + (", ..." if len(known) > 6 else "")
+        listed = f"{'nearest' if len(known) > 6 else 'choose one of'}: {listed}"
+        key = override.get_key_element()
+        for word in wrong:
+            yield (
+                f"{typed.text}: no such {kind} as {shown(word)}; {listed}",
+                f"{key}=[{','.join(map(str, better))}]" if isinstance(value, list) else f"{key}={better[0]}" if better else "",
+            )
+
+
+GROUPS_OF_ONE = ("student", "dataset", "optimizer", "lr_scheduler", "trainer", "logger", "recipe", "pair")
+
+
+def explain(one: Typed, error: Exception, config: DictConfig, composer: Composer) -> tuple[str, str]:
+    """Return what is wrong with an override that Hydra refused, and the override that was probably meant."""
+    text, key, value = one.text, one.key, one.text.partition("=")[2]
+    cause = error.__cause__ or error
+    message = str(error).split("\n")[0]
+    if composer.options(key):
+        if one.parsed.value_type is not None and "+" not in text[:1]:
+            return f"{text}: {key} is not among the defaults; write +{text}", f"+{text}"
+        return f"{text}: {message}; correct it", ""
+    if "already at" in message:
+        return f"{text}: {key} is in the config already; write {text.lstrip('+')}", text.lstrip("+")
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError) or "Could not delete" in message:
+        return _no_such_key(one, plain(config), composer)
+    hint = typing.get_type_hints(Root).get(key)
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return f"{key}={value}: must be one of {', '.join(choice.value for choice in hint)}", ""
+    if hint is not None and hint is not Any:
+        return f"{key}={value}: must be {describe(hint)}", ""
+    return f"{text}: {str(cause).splitlines()[0]}; correct it", ""
+
+
+def _no_such_key(one: Typed, config: Config, composer: Composer) -> tuple[str, str]:
+    config.pop("hydra", None)
+    parts = one.key.split(".")
+    node: Any = config
+    depth = 0
+    while depth < len(parts) - 1 and isinstance(node, Mapping) and isinstance(node.get(parts[depth]), Mapping):
+        node, depth = node[parts[depth]], depth + 1
+    parent, word, rest = parts[:depth], parts[depth], parts[depth + 1 :]
+    if not isinstance(node, Mapping):
+        node = {}
+
+    def instead(better: Sequence[str]) -> tuple[str, str]:
+        repaired = one.text.replace(one.key, ".".join(better), 1)
+        return f"{one.text}: no such key; did you mean {'.'.join(better)}? ({repaired})", repaired
+
+    if not rest and _takes(node, word) or parent[:1] == ["teacher"] and parent[2:3] == ["training"]:
+        return f"{one.text}: {'.'.join(parent)} says nothing of {word} yet; to add it write +{one.text}", f"+{one.text}"
+    close = difflib.get_close_matches(word, list(node), 1, 0.7)
+    if close:
+        return instead([*parent, close[0], *rest])
+    group = "/".join(parent)
+    if group in MULTI and word in composer.options(group):
+        chosen = ",".join([*node, word])
+        return f"{one.text}: {word} is not chosen; add it with {group}=[{chosen}]", ""
+    same = [path for path in _paths(config) if path[-1] == parts[-1] and path[0] not in ("teacher", "pair")]
+    if len(same) == 1:
+        return instead(same[0])
+    if same:
+        return f"{one.text}: no such key; did you mean {' or '.join('.'.join(path) for path in same[:4])}?", ""
+    groups = [g for g in ("experiment", "search", "recipe", "pair") if g.startswith(word[:4])]
+    names = [*node, *groups] if not parent else list(node)
+    where = f" in {'.'.join(parent)}" if parent else ""
+    return f"{one.text}: no such key{where}; {near(word, [n for n in names if n != '_target_'])}", ""
+
+
+def _takes(node: Mapping[str, Any], word: str) -> bool:
+    try:
+        known = parameters(located(node["_target_"])) if "_target_" in node else {}
+    except ImportError:
+        return False
+    return word in known and known[word].kind is not inspect.Parameter.VAR_KEYWORD
+
+
+def _paths(config: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if isinstance(config, Mapping):
+        for key, below in config.items():
+            yield (*path, str(key))
+            yield from _paths(below, (*path, str(key)))

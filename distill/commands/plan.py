@@ -1,0 +1,61 @@
+"""What a config would train: each training with its folder, and whether it is complete, interrupted or still to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from distill.commands.preflight import Cell
+from distill.config import Config, resolved
+from distill.fit import LAST, STUDENT, folder_of, network_name
+from distill.records import RESULT, is_complete, read_json
+from distill.run import alone, teacher_config
+
+
+def describe(cell: Cell) -> str:
+    """Return the trainings of one cell, a line each."""
+    head = [f"{cell.words}:"] if cell.words else []
+    return "\n".join([*head, *_trainings(cell.config)])
+
+
+def _trainings(cfg: Config) -> Iterator[str]:
+    seeds = [cfg["seed"] + i for i in range(cfg["seeds"])]
+    checkpoints = {}
+    for name, node in cfg["teacher"].items():
+        path = node["checkpoint"]
+        if path == "train":
+            own = teacher_config(cfg, name)
+            path = str(folder_of(own) / STUDENT)
+            yield _line(f"teacher {name}", own)
+        else:
+            yield f"  teacher {name}: {'as the network comes' if path == 'built' else path}"
+        checkpoints[name] = {**node, "checkpoint": path}
+    if cfg["alone"] or not checkpoints:
+        for seed in seeds:
+            yield _line(f"student alone, seed {seed}", alone(cfg, seed))
+    for seed in seeds if checkpoints else ():
+        own = resolved({**cfg, "teacher": checkpoints, "seed": seed})
+        terms = "+".join(own["loss"])
+        if all(_there(node["checkpoint"]) for node in checkpoints.values()):
+            yield _line(f"student distilled with {terms}, seed {seed}", own)
+        else:
+            yield f"  student distilled with {terms}, seed {seed}: {_amount(own)}, folder named once the teacher is trained"
+
+
+def _there(checkpoint: str) -> bool:
+    from pathlib import Path
+
+    return checkpoint == "built" or Path(checkpoint).is_file()
+
+
+def _line(title: str, cfg: Config) -> str:
+    folder = folder_of(cfg)
+    state = "to train"
+    if is_complete(read_json(folder / RESULT)):
+        state = "complete, will be trained again" if cfg["rerun"] else "complete"
+    elif (folder / LAST).is_file():
+        state = "interrupted, goes on from its checkpoint"
+    return f"  {title}: {_amount(cfg)}, {state}, {folder}"
+
+
+def _amount(cfg: Config) -> str:
+    return f"{network_name(cfg['student'])}, {cfg['trainer']['max_epochs']} epochs"
