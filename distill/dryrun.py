@@ -15,7 +15,7 @@ from distill.losses.base import Loss
 from distill.run import alone, teacher_config
 from distill.signatures import UNKNOWN, shown
 
-Make = Callable[[Config, str], Any]
+Make = Callable[[Any, str], Any]
 
 
 def refusals(config: Config, known: Sequence[str], repeated: set[str]) -> list[str]:
@@ -29,7 +29,7 @@ def refusals(config: Config, known: Sequence[str], repeated: set[str]) -> list[s
     found: list[str] = []
     bad_schedule = any(sentence.startswith("scheduler.") for sentence in known)
 
-    def attempt(node: Config, key: str, make: Make) -> Any:
+    def attempt(node: Mapping[str, Any], key: str, make: Make) -> Any:
         wrong = any(re.match(rf"{re.escape(key)}[.=:\[]", sentence) for sentence in known)
         if wrong or _has_unknown(node) or bad_schedule and any(k.startswith(f"{key}.") for k in repeated):
             return None
@@ -97,7 +97,7 @@ def _needless(config: Config, losses: Mapping[str, Loss | None]) -> Iterator[str
         yield f"teacher=[{names}]: no term of {listed} with a weight reads a teacher; add kd, or take teacher=[]"
 
 
-def _named(cause: str, node: Config, key: str) -> str:
+def _named(cause: str, node: Mapping[str, Any], key: str) -> str:
     """Return a sentence that starts with the full key and the value which it is about, as far as that can be told."""
     if cause.startswith((f"{key}.", f"{key}=", f"{key}:")):
         return cause
@@ -105,9 +105,7 @@ def _named(cause: str, node: Config, key: str) -> str:
         return f"{key}.{cause}"
     arguments = {k: v for k, v in node.items() if k != "_target_"}
     about = [k for k in arguments if re.search(rf"\b{re.escape(k)}\b", cause)]
-    about = about or [
-        k for k, v in arguments.items() if re.search(rf"(?<![\w.]){re.escape(str(v))}(?![\w.])", cause)
-    ]
+    about = about or [k for k, v in arguments.items() if re.search(rf"(?<![\w.]){re.escape(str(v))}(?![\w.])", cause)]
     if len(about) != 1:
         return f"{key}: {cause}"
     value = arguments[about[0]]

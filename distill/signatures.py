@@ -12,8 +12,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from distill.config import Config
-
 RESERVED = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 BASIC = {float: "a number", int: "a whole number", bool: "true or false", str: "text", type(None): "null"}
 UNKNOWN = object()
@@ -93,7 +91,7 @@ def _accepts_many(origin: Any, inner: tuple[Any, ...], value: Any) -> bool:
         return True
     if issubclass(origin, Mapping):
         return isinstance(value, Mapping)
-    if origin is type or not issubclass(origin, typing.Iterable):  # type: ignore[arg-type]
+    if origin is type or not issubclass(origin, typing.Iterable):
         return True
     if not isinstance(value, list | tuple):
         return False
@@ -102,7 +100,7 @@ def _accepts_many(origin: Any, inner: tuple[Any, ...], value: Any) -> bool:
     return not inner or all(accepts(inner[0], v) for v in value)
 
 
-def _makes(hint: Any, node: Config) -> bool:
+def _makes(hint: Any, node: Mapping[str, Any]) -> bool:
     """Whether the target of a node gives an object of a type; functions and whatever is not certain do."""
     made = _target(node)
     if not isinstance(hint, type) or not isinstance(made, type) or node.get("_partial_"):
@@ -110,7 +108,7 @@ def _makes(hint: Any, node: Config) -> bool:
     return hint is object or getattr(hint, "_is_protocol", False) or issubclass(made, hint)
 
 
-def _target(node: Config) -> Any:
+def _target(node: Mapping[str, Any]) -> Any:
     try:
         return located(node["_target_"])
     except ImportError:  # said of the node itself
@@ -133,7 +131,9 @@ def hints(target: Any) -> dict[str, Any]:
         return {}
 
 
-def mistakes(node: Config, key: str, own: Collection[str] = (), given: Collection[str] = ()) -> Iterator[str]:
+def mistakes(
+    node: Mapping[str, Any], key: str, own: Collection[str] = (), given: Collection[str] = ()
+) -> Iterator[str]:
     """Give one sentence for each way in which a node does not fit the signature of its ``_target_``.
 
     Args:

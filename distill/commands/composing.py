@@ -18,7 +18,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from distill.config import CONF, Config, Root, plain
@@ -26,6 +26,7 @@ from distill.signatures import describe, located, near, parameters, shown
 
 MULTI = ("teacher", "loss", "scheduler")
 """Groups of which several are chosen at a time."""
+GRAMMAR = "write key=value, a list as 'key=[a,b]', and text with special characters as 'key=\"...\"'"
 WRONG = (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError, FileNotFoundError)
 
 
@@ -51,7 +52,9 @@ class Composer:
         config_dir: folder with groups of the user's.
     """
 
-    def __init__(self, config_name: str = "train", config_path: str | None = None, config_dir: str | None = None) -> None:
+    def __init__(
+        self, config_name: str = "train", config_path: str | None = None, config_dir: str | None = None
+    ) -> None:
         self.name = config_name
         self.path = str(Path(config_path).resolve()) if config_path else str(CONF)
         self.extra = [f"hydra.searchpath=[{Path(config_dir).resolve().as_uri()}]"] if config_dir else []
@@ -76,9 +79,7 @@ class Composer:
         except HydraException as error:
             reason = str(error).split("\n")[0].removeprefix("LexerNoViableAltException: ")
             why = "has no value" if "=" not in text else f"cannot be read ({reason})"
-            raise ValueError(
-                f"{text}: {why}; write key=value, a list as 'key=[a,b]', and text with special characters as 'key=\"...\"'"
-            ) from error
+            raise ValueError(f"{text}: {why}; {GRAMMAR}") from error
 
     def options(self, group: str) -> list[str]:
         """Return the choices of a group; empty where there is no such group."""
@@ -154,11 +155,11 @@ class Composer:
         listed = ", ".join(known[:6]) + (", ..." if len(known) > 6 else "")
         listed = f"{'nearest' if len(known) > 6 else 'choose one of'}: {listed}"
         key = override.get_key_element()
+        repaired = f"{key}={better[0]}" if better else ""
+        if isinstance(value, list):
+            repaired = f"{key}=[{','.join(map(str, better))}]"
         for word in wrong:
-            yield (
-                f"{typed.text}: no such {kind} as {shown(word)}; {listed}",
-                f"{key}=[{','.join(map(str, better))}]" if isinstance(value, list) else f"{key}={better[0]}" if better else "",
-            )
+            yield f"{typed.text}: no such {kind} as {shown(word)}; {listed}", repaired
 
 
 GROUPS_OF_ONE = ("student", "dataset", "optimizer", "lr_scheduler", "trainer", "logger", "recipe", "pair")

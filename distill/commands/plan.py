@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from distill.commands.preflight import Cell
 from distill.config import Config, resolved
@@ -38,12 +39,10 @@ def _trainings(cfg: Config) -> Iterator[str]:
         if all(_there(node["checkpoint"]) for node in checkpoints.values()):
             yield _line(f"student distilled with {terms}, seed {seed}", own)
         else:
-            yield f"  student distilled with {terms}, seed {seed}: {_amount(own)}, folder named once the teacher is trained"
+            yield f"  student distilled with {terms}, seed {seed}: {_amount(own)}, once the teacher is trained"
 
 
 def _there(checkpoint: str) -> bool:
-    from pathlib import Path
-
     return checkpoint == "built" or Path(checkpoint).is_file()
 
 

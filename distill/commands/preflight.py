@@ -1,4 +1,4 @@
-"""Reads the command line of `distill train` and says everything that is wrong with it, and with every cell of a sweep."""
+"""Reads the command line of `distill train` and says everything that is wrong with it, and with a sweep's cells."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     def refuse(message: str) -> NoReturn:
         words = message.removeprefix("unrecognized arguments: ")
         option = words.split()[0].lstrip("-").replace("-", "_") if words != message else ""
-        fix = f"settings have no dashes: write {option.partition('=')[0]}=VALUE" if option else "see distill train --help"
+        key = option.partition("=")[0]
+        fix = f"settings have no dashes: write {key}=VALUE" if option else "see distill train --help"
         raise ConfigError([f"{words}: {'no such option; ' if option else ''}{fix}"])
 
     parser.error = refuse  # type: ignore[method-assign]
@@ -139,7 +140,7 @@ def _sweeps(composer: Composer, typed: list[Typed], found: Findings) -> tuple[li
             every.append(composer.parse(f"{key}={value}"))
         except ValueError as error:
             found.mistakes.append(f"hydra.sweeper.params.{error}")
-    base = []
+    base: list[Typed] = []
     for one in every:
         values = [one]
         if one.parsed.is_sweep_override():

@@ -61,20 +61,21 @@ def usage(config_dir: str | None = None) -> str:
         for name, text in groups.items():
             options = ", ".join(composer.options(name.lstrip("+")))
             star = "*" if name in MULTI else ""
+            options = options.replace("base, ", "") if name == "teacher" else options
             lines.append(_entry(name + star, f"{options}{f'  ({text})' if text else ''}"))
     lines += ["\nscalars (key=value)", *_scalars()]
     return "\n".join(lines) + "\n" + EXAMPLES
 
 
 def _entry(name: str, text: str) -> str:
-    indent = " " * 19
-    return textwrap.fill(text, 118, initial_indent=f"  {name:<17}", subsequent_indent=indent, break_on_hyphens=False)
+    indent = " " * 26
+    return textwrap.fill(text, 118, initial_indent=f"  {name:<23} ", subsequent_indent=indent, break_on_hyphens=False)
 
 
 def _scalars() -> list[str]:
     """Return a line for each scalar of the root: its default, and its comment in the source."""
     source = inspect.getsource(Root).splitlines()
-    comments = {line.split(":")[0].strip(): line.partition("#")[2].strip() for line in source if " # " in line or "#" in line}
+    comments = {line.split(":")[0].strip(): line.partition("#")[2].strip() for line in source if "#" in line}
     found = []
     for field in fields(Root):
         if field.name in comments:
