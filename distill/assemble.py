@@ -106,7 +106,7 @@ def _taps_by_teacher(taps: list[str], names: list[str]) -> dict[str, list[str]]:
 def _specs(tapped: Tapped | Teacher, key: str, shape: tuple[int, int, int]) -> Specs:
     try:
         return tapped.specs(shape)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, AssertionError) as error:  # timm asserts
         reason = " ".join(str(error).split())[:200]
         size = "x".join(map(str, shape))
         raise ConfigError(

@@ -36,8 +36,9 @@ def step(overrides: Sequence[str], rounds: int, steps: int) -> int:
     from distill.config import ConfigError, compose
 
     defaults = [
-        "dataset=synthetic", "dataset.val_fraction=0", "dataset.image_size=[32,32]", "dataset.channels=3", "dataset.num_classes=100",
-        f"dataset.samples={80 * steps}", "dataset.batch_size=64", "student=resnet20", "teacher=[resnet56]",
+        "dataset=synthetic", "dataset.val_fraction=0", "dataset.image_size=[32,32]", "dataset.channels=3",
+        "dataset.num_classes=100", f"dataset.samples={80 * steps}", "dataset.batch_size=64",
+        "student=resnet20", "teacher=[resnet56]",
         "trainer.max_epochs=1", "trainer.accelerator=cpu", f"trainer.limit_train_batches={steps}",
     ]  # fmt: skip
     try:

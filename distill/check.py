@@ -44,7 +44,9 @@ def problems(cfg: Mapping[str, Any], dry_run: bool = True, tried: set[str] | Non
     """
     config, found, repeated = resolve(cfg)
     found += _root(config)
-    if all(isinstance(config.get(group), Mapping) for group in NEEDED):
+    if all(field.name in config for field in fields(Root)) and all(
+        isinstance(config.get(group), Mapping) for group in NEEDED
+    ):
         found += _groups(config, repeated)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the run itself will say them
@@ -61,7 +63,7 @@ def _root(config: Config) -> list[str]:
     types_ = typing.get_type_hints(Root)
     known = [field.name for field in fields(Root)]
     found = [f"{k}={shown(v)}: no such key; {near(k, known)}" for k, v in config.items() if k not in known]
-    found += [f"{k}: missing; start from distill.compose()" for k in known if k not in config]
+    found += [f"{k}: missing; every config has it, as distill.compose() returns it" for k in known if k not in config]
     for key, value in config.items():
         hint = types_.get(key, Any)
         if isinstance(hint, type) and issubclass(hint, Enum):

@@ -22,7 +22,7 @@ class Batch(NamedTuple):
 
     inputs: Tensor
     target: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs
     view: Tensor
 
 

@@ -64,7 +64,8 @@ def _nowhere(root: DictConfig, node: Any, key: Any, where: str, error: Exception
         return f"{where}={raw}: cannot be resolved ({reason}); correct it"
     every = list(_paths(OmegaConf.to_container(root, resolve=False), ""))
     group = inner.partition(".")[0]
-    close = difflib.get_close_matches(inner, every, 1, 0.7)
+    depth = inner.count(".")
+    close = difflib.get_close_matches(inner, [p for p in every if p.count(".") == depth], 1, 0.75)
     inside = [p for p in every if p.startswith(f"{group}.") and p.count(".") == 1]
     hint = f"did you mean ${{{close[0]}}}?" if close else f"{group} has {', '.join(inside) or 'nothing'}"
     fix = "; choose another, or set a plain value" if not close else ""

@@ -22,6 +22,7 @@ from distill.assemble import Parts, answer, assemble
 from distill.config import Config, build, fingerprint
 from distill.evaluate import agreement, moved, predict, scores
 from distill.fit import BEST, LAST, STUDENT, Interrupted, accuracies, identity, label, rank, write_metrics
+from distill.loggers import finish
 from distill.modules.base import DistillationModule, DivergenceError
 from distill.progress import Bar, Lines
 from distill.records import RESULT, Record, write_json
@@ -66,6 +67,7 @@ def train(cfg: Config, folder: Path, overrides: list[str], title: str) -> None:
         "status": "running", "label": label(cfg), "fingerprint": fingerprint(identity(cfg)), "overrides": overrides,
         "config": cfg, "code": records.code_hash(cfg), **records.provenance(), "pid": os.getpid(),
     }  # fmt: skip
+    trainer: pl.Trainer | None = None
     try:
         parts = assemble(cfg)
         record["code"] = records.code_hash(cfg)
@@ -96,6 +98,9 @@ def train(cfg: Config, folder: Path, overrides: list[str], title: str) -> None:
             if isinstance(error, DivergenceError):
                 raise DivergenceError(f"{title}: {message}") from error
         raise
+    finally:
+        if trainer is not None:
+            finish(trainer.loggers, records.read_json(folder / RESULT) or record)
 
 
 def quiet_lightning() -> None:

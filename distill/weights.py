@@ -53,7 +53,8 @@ def state_dict(content: Any) -> dict[str, Tensor]:
     Raises:
         ValueError: when there are no tensors by name in it.
     """
-    while isinstance(content, Mapping) and not any(isinstance(v, Tensor) for v in content.values()):
+    # a wrapper goes first: beside it there may be tensors that are no weights, such as the best accuracy so far
+    while isinstance(content, Mapping):
         inner = next((content[k] for k in WRAPPERS if isinstance(content.get(k), Mapping)), None)
         if inner is None:
             break

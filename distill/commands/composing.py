@@ -57,6 +57,7 @@ class Composer:
     ) -> None:
         self.name = config_name
         self.path = str(Path(config_path).resolve()) if config_path else str(CONF)
+        self._composed: dict[tuple[str, ...], DictConfig] = {}
         self.extra = [f"hydra.searchpath=[{Path(config_dir).resolve().as_uri()}]"] if config_dir else []
 
     def __enter__(self) -> Composer:
@@ -86,7 +87,13 @@ class Composer:
         return self.loader.get_group_options(group, config_name=self.name, overrides=list(self.extra))
 
     def full(self, overrides: Sequence[str]) -> DictConfig:
-        """Return the composed config with Hydra's own part; raises what Hydra raises."""
+        """Return the composed config with Hydra's own part, not to be changed; raises what Hydra raises."""
+        known = tuple(overrides)
+        if known not in self._composed:
+            self._composed[known] = self._compose(overrides)
+        return self._composed[known]
+
+    def _compose(self, overrides: Sequence[str]) -> DictConfig:
         searched = [o for o in overrides if o.startswith("hydra.searchpath=[")]
         extra = self.extra
         if extra and searched:  # Hydra reads the first only
@@ -199,17 +206,18 @@ def _no_such_key(one: Typed, config: Config, composer: Composer) -> tuple[str, s
 
     def instead(better: Sequence[str]) -> tuple[str, str]:
         repaired = one.text.replace(one.key, ".".join(better), 1)
-        return f"{one.text}: no such key; did you mean {'.'.join(better)}? ({repaired})", repaired
+        sentence = f"{one.text}: no such key; did you mean {'.'.join(better)}? ({repaired})"
+        return sentence, "" if one.parsed.is_delete() else repaired
 
     if not rest and _takes(node, word) or parent[:1] == ["teacher"] and parent[2:3] == ["training"]:
         return f"{one.text}: {'.'.join(parent)} says nothing of {word} yet; to add it write +{one.text}", f"+{one.text}"
-    close = difflib.get_close_matches(word, list(node), 1, 0.7)
-    if close:
-        return instead([*parent, close[0], *rest])
     group = "/".join(parent)
     if group in MULTI and word in composer.options(group):
         chosen = ",".join([*node, word])
         return f"{one.text}: {word} is not chosen; add it with {group}=[{chosen}]", ""
+    close = difflib.get_close_matches(word, list(node), 1, 0.7)
+    if close:
+        return instead([*parent, close[0], *rest])
     same = [path for path in _paths(config) if path[-1] == parts[-1] and path[0] not in ("teacher", "pair")]
     if len(same) == 1:
         return instead(same[0])

@@ -77,11 +77,6 @@ def look(line: argparse.Namespace, checks: bool = True) -> Findings:
     """
     found = Findings()
     with Composer(line.config_name or "train", line.config_path, line.config_dir) as composer:
-        try:
-            composer.full([])
-        except WRONG as error:
-            found.mistakes.append(_first_line(error))
-            return found
         typed = []
         for text in line.overrides:
             try:
@@ -92,8 +87,15 @@ def look(line: argparse.Namespace, checks: bool = True) -> Findings:
         if not many:
             typed = _no_sweeps(typed, found)
         base, lists = _sweeps(composer, typed, found)
-        config, mistakes = composer.compose(base)
+        try:
+            config, mistakes = composer.compose(base)
+        except WRONG as error:  # without any override, too
+            found.mistakes.append(_first_line(error))
+            return found
         found.mistakes += mistakes
+        lists = {
+            i: v for i, v in lists.items() if not any(m.startswith(f"{base[i].text}: no such key") for m in mistakes)
+        }
         found.only = str(config.get("check")).endswith("only")
         seen = {tuple(t.text for t in base)}
         found.cells.append(Cell(_words(base, lists), plain_of(config)))

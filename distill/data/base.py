@@ -82,9 +82,6 @@ class ImageData(pl.LightningDataModule):
     workers: int
     seed: int
 
-    own_val = False
-    """Whether the data bring a validation split; then ``val_fraction`` is not used."""
-
     def __post_init__(self) -> None:
         super().__init__()
         for name, low in (("num_classes", 1), ("batch_size", 1), ("eval_batch_size", 1), ("workers", 0)):
@@ -106,6 +103,11 @@ class ImageData(pl.LightningDataModule):
     @abstractmethod
     def read(self) -> tuple[Images, Images] | tuple[Images, Images, Images | None]:
         """Return the training and test split, and the validation split where ``own_val``."""
+
+    @property
+    def own_val(self) -> bool:
+        """Whether the data bring a validation split; then ``val_fraction`` is not used."""
+        return False
 
     @property
     def eval_names(self) -> list[str]:

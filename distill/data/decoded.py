@@ -38,6 +38,8 @@ def decoded(files: Sequence[Path], source: Callable[[], Source], count: int, sha
     Raises:
         ValueError: names the first image that cannot be decoded.
     """
+    if not count:
+        return torch.empty((0, *shape), dtype=torch.uint8)  # a file of no bytes cannot be mapped
     stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     key = hashlib.sha256(repr((_FORM, stats, count, shape)).encode()).hexdigest()[:16]
     path = cache_folder() / f"{files[0].stem}-{key}.npy"
@@ -84,6 +86,6 @@ def _fill(array: np.ndarray, source: Source) -> None:
         for row in range(first, min(first + _CHUNK, count)):
             array[row] = decode(source, row, channels, (height, width)).numpy()
 
-    with ThreadPoolExecutor() as pool:  # PIL decodes outside Python's lock
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # PIL decodes outside Python's lock
         for _ in pool.map(put, range(0, count, _CHUNK)):
             pass

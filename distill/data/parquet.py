@@ -92,21 +92,26 @@ def read_arrays(
     starts = [0, *accumulate(rows)][:-1]
 
     def source() -> ParquetSource:
-        column = pa.chunked_array([c for p in files for c in pq.read_table(p, columns=[image]).column(0).chunks])
-        return ParquetSource(files, starts, image, pc.struct_field(column, "bytes"))
+        columns = [pq.read_table(path, columns=[image]).column(0) for path in files]
+        # files of one dataset may differ in the type of an empty path, or in 32 or 64 bit offsets
+        encoded = [chunk for c in columns for chunk in pc.struct_field(c, "bytes").cast(pa.large_binary()).chunks]
+        return ParquetSource(files, starts, image, pa.chunked_array(encoded, pa.large_binary()))
 
     target = torch.cat([_labels(path, label) for path in files])
     return ArrayImages(decoded(files, source, len(target), shape), target, names)
 
 
 def _column(path: Path, schema: pa.Schema, allowed: Sequence[str], kind: str) -> str:
-    fits = pa.types.is_struct if kind == "image" else pa.types.is_integer
+    fits, form = (_has_bytes, "{bytes, path}") if kind == "image" else (pa.types.is_integer, "integers")
     for name in allowed:
         if name in schema.names and fits(schema.field(name).type):
             return name
-    raise ValueError(
-        f"{path}: no {kind} column; one of {', '.join(allowed)} is needed, there is {', '.join(schema.names) or 'none'}"
-    )
+    there = ", ".join(schema.names) or "none"
+    raise ValueError(f"{path}: no {kind} column; {' or '.join(allowed)} must hold {form}, there is {there}")
+
+
+def _has_bytes(kind: pa.DataType) -> bool:
+    return pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
 
 
 def _labels(path: Path, label: str) -> torch.Tensor:

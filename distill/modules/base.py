@@ -74,6 +74,7 @@ class DistillationModule(pl.LightningModule):
         self._row: dict[str, float] = {}
         self._started = perf_counter()
         self._norm_due = False
+        self._log_every = 1
         self._lr = 0.0
 
     def teach(self, batch: Batch) -> Outputs | None:
@@ -94,6 +95,7 @@ class DistillationModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         self._started = perf_counter() - self.seconds
+        self._log_every = max(int(vars(self.trainer)["log_every_n_steps"]), 1)
         self.on_train_epoch_start()  # Lightning leaves it out where it goes on inside an epoch
 
     def on_train_epoch_start(self) -> None:
@@ -104,7 +106,7 @@ class DistillationModule(pl.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         torch.manual_seed((self.seed + 1) * 1_000_003 + self.global_step * 4099 + batch_idx * 127 + self.global_rank)
         self._lr = float(self.trainer.optimizers[0].param_groups[0]["lr"])
-        self._norm_due |= batch_idx % self.trainer.log_every_n_steps == 0
+        self._norm_due |= batch_idx % self._log_every == 0
         if self.schedule_interval == "step":
             self._set_progress(self.global_step / max(int(self.trainer.estimated_stepping_batches) - 1, 1))
 
@@ -133,7 +135,7 @@ class DistillationModule(pl.LightningModule):
         self.sums[: len(values) + 4] += torch.cat([values.double() * size, counts.double()])
         fine = values.isfinite() | (self.first_bad >= 0)
         self.first_bad.copy_(torch.where(fine, self.first_bad, self.global_step))
-        every = 1 if self.device.type == "cpu" else self.trainer.log_every_n_steps
+        every = 1 if self.device.type == "cpu" else self._log_every
         if self.global_step % every == 0:
             self.raise_if_diverged()
 
