@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from distill.config import compose
+    from distill.load import load
     from distill.run import run
 
-__all__ = ["compose", "run"]
+__all__ = ["compose", "load", "run"]
 __version__ = "0.1.0"
 
 
@@ -18,6 +19,10 @@ def __getattr__(name: str) -> Any:
         from distill.config import compose
 
         return compose
+    if name == "load":
+        from distill.load import load
+
+        return load
     if name == "run":
         from distill.run import run
 

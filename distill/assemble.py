@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,10 +36,10 @@ class Parts:
     module: DistillationModule
 
 
-def input_spec(network: torch.nn.Module, data: ImageData) -> InputSpec:
+def input_spec(network: torch.nn.Module, mean: Sequence[float], std: Sequence[float]) -> InputSpec:
     """Return the network's own input specification, or the dataset's mean and std where it has none."""
     own = getattr(network, "input_spec", None)
-    return own if isinstance(own, InputSpec) else InputSpec(tuple(data.mean), tuple(data.std))
+    return own if isinstance(own, InputSpec) else InputSpec(tuple(mean), tuple(std))
 
 
 def make_data(cfg: Config) -> ImageData:
@@ -82,7 +82,7 @@ def make_teacher(name: str, node: Config, data: ImageData, taps: list[str]) -> F
         network = make_network(node["network"], f"{key}.network", path)
     teacher: Frozen = build(node, key, drop=TEACHER_KEYS, partial=True)(network=network)
     try:
-        teacher.read(input_spec(network, data), taps)
+        teacher.read(input_spec(network, data.mean, data.std), taps)
     except ValueError as error:
         raise ConfigError([f"{key}: {error}"]) from error
     return teacher
@@ -103,7 +103,12 @@ def _taps_by_teacher(taps: list[str], names: list[str]) -> dict[str, list[str]]:
     return split
 
 
-def _specs(tapped: Tapped | Teacher, key: str, shape: tuple[int, int, int]) -> Specs:
+def specs_of(tapped: Tapped | Teacher, key: str, shape: tuple[int, int, int]) -> Specs:
+    """Return the shapes of logits and taps for images ``(C, H, W)``.
+
+    Raises:
+        ConfigError: when the network cannot process such images.
+    """
     try:
         return tapped.specs(shape)
     except (RuntimeError, ValueError, AssertionError) as error:  # timm asserts
@@ -115,7 +120,7 @@ def _specs(tapped: Tapped | Teacher, key: str, shape: tuple[int, int, int]) -> S
 
 
 def _teacher_specs(teachers: dict[str, Teacher], shape: tuple[int, int, int], classes: int) -> Specs:
-    specs = {name: _specs(teacher, f"teacher.{name}", shape) for name, teacher in teachers.items()}
+    specs = {name: specs_of(teacher, f"teacher.{name}", shape) for name, teacher in teachers.items()}
     for name, spec in specs.items():
         if spec["logits"].shape != (classes,):
             raise ConfigError(
@@ -147,11 +152,11 @@ def assemble(cfg: Config) -> Parts:
     taps = _taps_by_teacher(objective.teacher_taps, names) if names else {}
     teachers: dict[str, Teacher] = {n: make_teacher(n, cfg["teacher"][n], data, taps[n]) for n in names}
     try:
-        student = Tapped(network, input_spec(network, data), objective.student_taps)
+        student = Tapped(network, input_spec(network, data.mean, data.std), objective.student_taps)
     except ValueError as error:
         raise ConfigError([f"student: {error}"]) from error
     shape = (data.channels, *data.image_size)
-    specs = _specs(student, "student", shape)
+    specs = specs_of(student, "student", shape)
     if specs["logits"].shape != (data.num_classes,):
         raise ConfigError(
             [

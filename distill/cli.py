@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 COMMANDS = {
     "train": ("distill.commands.train", "train teacher, student alone and student distilled; print what teaching gave"),
@@ -46,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if argv[0] not in COMMANDS:
         return _unknown(argv[0])
+    here = str(Path.cwd())
+    if here not in sys.path:  # losses and networks of the user's own, as with python -m; last, so that they hide nothing
+        sys.path.append(here)
     try:
         code = importlib.import_module(COMMANDS[argv[0]][0]).main(argv[1:])
     except KeyboardInterrupt:

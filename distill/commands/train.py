@@ -51,11 +51,11 @@ def main(arguments: Sequence[str]) -> int:
     return _hydra(arguments, line)
 
 
-def report(found: Findings) -> int:
+def report(found: Findings, outcome: str = "nothing was trained") -> int:
     """Print the mistakes that were found, or what would be trained; return the exit code."""
     if found.mistakes:
         count = len(found.mistakes)
-        _say(f"{count} mistake{'s' if count > 1 else ''}, nothing was trained:", *(f"- {s}" for s in found.mistakes))
+        _say(f"{count} mistake{'s' if count > 1 else ''}, {outcome}:", *(f"- {s}" for s in found.mistakes))
         return MISTAKE
     from distill.commands.plan import describe
 

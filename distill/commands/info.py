@@ -1,0 +1,102 @@
+"""`distill info`: parameters, FLOPs and taps of the student and the teachers of a config."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from distill.commands.preflight import Findings, look, parsed
+from distill.config import Config, ConfigError
+
+HELP = """\
+Prints parameters, FLOPs (two a multiply-add) and taps of the student and the teachers of a config; needs no data.
+
+  distill info student=resnet20 dataset=cifar100
+  distill info student=timm student.name=resnet18 dataset=cifar10 teacher=[] --all
+"""
+
+NOTHING = "no network was built"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print what the networks of a config are; return the exit code."""
+    from distill.commands.train import report
+
+    parser = argparse.ArgumentParser(
+        "distill info", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("overrides", nargs="*", help="config overrides, as for distill train")
+    parser.add_argument("--config-dir", help="folder with config groups of your own")
+    parser.add_argument("--all", action="store_true", help="also the modules without a tap name of their own")
+    line = parser.parse_intermixed_args(list(arguments))
+    try:
+        folder = ["--config-dir", line.config_dir] if line.config_dir else []
+        found = look(parsed([*line.overrides, *folder]), checks=False)
+        if found.mistakes:
+            return report(found, NOTHING)
+        print("\n\n".join(described(found.cells[0].config, line.all)))
+    except ConfigError as error:
+        return report(Findings(error.problems), NOTHING)
+    return 0
+
+
+def described(cfg: Config, everything: bool) -> Iterator[str]:
+    """Give a text for the student and one for each teacher.
+
+    Args:
+        cfg: config as ``distill.compose`` returns it.
+        everything: list the modules that have no tap name of their own, too.
+
+    Raises:
+        ConfigError: when a network cannot be built, or has no input size to go by.
+    """
+    from distill.resolving import resolve
+
+    config, wrong, _ = resolve(cfg)
+    nodes = {"student": config["student"]}
+    nodes |= {f"teacher.{name}": node["network"] for name, node in config["teacher"].items()}
+    for key, node in nodes.items():
+        needed = [s for s in wrong if s.startswith((f"{key}.", "dataset.num_classes", "dataset.image_size"))]
+        if needed:
+            raise ConfigError(needed)
+        yield _network(key, node, config["dataset"], everything)
+
+
+def _network(key: str, node: Config, dataset: Any, everything: bool) -> str:
+    import torch
+
+    from distill.assemble import input_spec, make_network, specs_of
+    from distill.fit import network_name
+    from distill.results import quantity
+    from distill.taps import Tapped, published, tap_shapes
+    from distill.training import size
+
+    with torch.random.fork_rng():
+        network = make_network(node, key, None).eval()
+    spec = input_spec(network, dataset["mean"], dataset["std"])
+    shape = (dataset["channels"], *dataset["image_size"])
+    tapped = Tapped(network, spec)
+    specs_of(tapped, key, shape)
+    cost = size(tapped, shape)
+    taps = tap_shapes(network, spec, shape)
+    named = published(network)
+    rows = [("tap", "shape", "module")]
+    rows += [(name, _by(found), path) for name, (path, found) in taps.items() if name in named]
+    rows += [(name, _by(found), "") for name, (_, found) in taps.items() if name not in named and everything]
+    widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
+    table = [f"  {tap:<{widths[0]}}  {form:<{widths[1]}}  {module}".rstrip() for tap, form, module in rows]
+    if not everything:
+        rest = len(taps) - len(rows) + 1
+        table.append(f"  and {rest} modules by their path; --all lists them")
+    head = [
+        f"{key}: {network_name(node)}, images {_by(shape)}",
+        f"  parameters {cost['params']:,}   FLOPs {quantity(cost['flops'])}   "
+        f"multiply-adds {quantity(cost['flops'] / 2)}",
+        "",
+    ]
+    return "\n".join([*head, *table])
+
+
+def _by(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
