@@ -28,7 +28,7 @@ start here
   distill train                                          digits, in seconds; ends with a table
   distill train --help                                   every group and option of a config
   distill check student=resnet20 dataset=cifar100        is this right? nothing is trained
-  distill train -m seeds=3 loss=[ce,kd],[ce,dkd]         a sweep
+  distill train -m 'loss=[ce,kd],[ce,dkd]'               a sweep
   distill table runs                                     what all runs gave
   eval "$(distill -sc install=bash)"                     tab completion
 """
@@ -45,10 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(__version__)
         return 0
+    if argv[0] in ("-sc", "--shell-completion"):
+        from distill.commands.completion import main as complete
+
+        return complete(argv, list(COMMANDS))
     if argv[0] not in COMMANDS:
         return _unknown(argv[0])
     here = str(Path.cwd())
-    if here not in sys.path:  # losses and networks of the user's own, as with python -m; last, so that they hide nothing
+    if (
+        here not in sys.path
+    ):  # losses and networks of the user's own, as with python -m; last, so that they hide nothing
         sys.path.append(here)
     try:
         code = importlib.import_module(COMMANDS[argv[0]][0]).main(argv[1:])

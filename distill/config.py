@@ -61,7 +61,7 @@ class Root:
     """Scalars of a run; closed: another key, or a value of another type, is refused."""
 
     seed: int = 0  # first seed
-    seeds: int = 1  # number of seeds: seed, seed + 1, …
+    seeds: int = 3  # number of seeds: seed, seed + 1, …
     alone: bool = True  # also train the student without a teacher, to say what teaching is worth
     out: str = "runs"  # where every run is kept, by fingerprint
     check: Check = Check.full  # only: compose and check, train nothing
@@ -159,7 +159,7 @@ def build(node: Mapping[str, Any], key: str, drop: Sequence[str] = (), partial: 
         return instantiate(kept, _convert_="all")
     except InstantiationException as error:
         cause: BaseException = error
-        while cause.__cause__ is not None:
+        while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
             cause = cause.__cause__
         raise ConfigError([f"{key}: {_sentence(cause)}"]) from error
 

@@ -84,7 +84,7 @@ class WandB:
         if mode == "auto":
             mode = os.environ.get("WANDB_MODE") or ("online" if logged_in() else "offline")
         config = record["config"]
-        return WandbLogger(
+        logger = WandbLogger(
             name=record["label"],
             save_dir=str(folder),
             id=_again(record, record["fingerprint"]),
@@ -100,6 +100,8 @@ class WandB:
             # the terminal shows the progress of several trainings; none of it belongs to this one alone
             settings=wandb.Settings(console="off", silent=mode != "online"),
         )
+        logger._wandb_init.pop("anonymous", None)  # Lightning passes it on always, and wandb then says it is obsolete
+        return logger
 
 
 def finish(loggers: Iterable[Logger], record: Record) -> None:

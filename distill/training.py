@@ -112,6 +112,7 @@ def quiet_lightning() -> None:
         ".*isinstance.treespec, LeafSpec.",  # Lightning's own use of torch
         ".*exists and is not empty",  # a run folder that is resumed
         ".*sync_dist=True",  # what is logged has been summed over the ranks
+        ".*smaller than the logging interval",  # metrics are logged by epoch
     )
     for message in messages:
         warnings.filterwarnings("ignore", message=message)

@@ -27,7 +27,7 @@ from distill.cells import Cell, Ended
 from distill.collect import collect
 from distill.config import CONF
 
-SMALL = ["trainer.max_epochs=1", "trainer.accelerator=cpu", "alone=false", "quiet=true"]
+SMALL = ["trainer.max_epochs=1", "trainer.accelerator=cpu", "alone=false", "seeds=1", "quiet=true"]
 SEARCHES = sorted(path.stem for path in (CONF / "search").glob("*.yaml"))
 
 

@@ -20,7 +20,7 @@ FAST = ["trainer.max_epochs=6", "trainer.accelerator=cpu", "dataset.train_size=3
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Result:
     out = tmp_path_factory.mktemp("runs")
-    return run(compose([*FAST, f"out={out}", "alone=false", "student.width=6"]))
+    return run(compose([*FAST, f"out={out}", "alone=false", "seeds=1", "student.width=6"]))
 
 
 def folder(trained: Result) -> Path:

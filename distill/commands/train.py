@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,16 +91,22 @@ def _hydra(arguments: Sequence[str], line: argparse.Namespace) -> int:
 def application(cfg: DictConfig) -> float:
     """Train what one composed config describes; return what a sweep maximises."""
     job = HydraConfig.get()
+    many = job.mode == RunMode.MULTIRUN
+    group = {"WANDB_RUN_GROUP": Path(job.sweep.dir).name} if many and "WANDB_RUN_GROUP" not in os.environ else {}
+    os.environ.update(group)
     try:
         return _compare(cfg, list(job.overrides.task), Path(job.runtime.output_dir))
     except Exception as error:
         code, sentence = _explain(error)
-        if job.mode == RunMode.MULTIRUN:
+        if many:
             named = f"[{job.job.num}] {job.job.override_dirname}: {sentence}"
             failed.append(named)
             raise CellFailed(named) from error
         _say(sentence)
         sys.exit(code)
+    finally:
+        for name in group:
+            del os.environ[name]
 
 
 def _compare(cfg: DictConfig, overrides: list[str], folder: Path) -> float:
