@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from distill.assemble import TEACHER_KEYS, TERM_KEYS, Parts, assemble, make_data, make_network
+from distill.comparison import alone, teacher_config
 from distill.config import IRRELEVANT, Config, ConfigError, build, fingerprint, resolved
 from distill.data.base import Views
 from distill.losses.base import Loss
-from distill.run import alone, teacher_config
 from distill.signatures import UNKNOWN, shown
 
 Make = Callable[[Any, str], Any]

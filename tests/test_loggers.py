@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from distill import loggers
+from distill.comparison import run
 from distill.config import ConfigError, build, compose
 from distill.loggers import TensorBoard, WandB
-from distill.run import run
 
-SMALL = [
+SMALL = ["seeds=1",
     "dataset=digits", "trainer.max_epochs=3", "trainer.accelerator=cpu", "trainer.log_every_n_steps=1", "quiet=true",
     "tags=[paper]",
 ]  # fmt: skip

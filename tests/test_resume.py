@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 from distill import training
+from distill.comparison import alone
 from distill.config import compose, resolved
 from distill.fit import LAST, STUDENT, Interrupted, fit, folder_of
 from distill.records import RESULT, read_json
-from distill.run import alone
 
 SMALL = [
     "trainer.max_epochs=3", "trainer.accelerator=cpu", "optimizer.lr=0.2", "dataset.batch_size=128",

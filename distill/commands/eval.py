@@ -59,7 +59,7 @@ def evaluated(line: argparse.Namespace) -> dict[str, Any]:
     wrong = look(parsed([*composed, *folder]), checks=False).mistakes
     if wrong:
         raise ConfigError(wrong)
-    from distill.load import load
+    from distill.trained import load
 
     loaded = load(line.path, line.overrides, line.config_dir)
     return {"weights": str(loaded.weights), "split": line.split, **loaded.evaluate(line.split)}

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from distill.commands.preflight import Cell
+from distill.comparison import alone, teacher_config
 from distill.config import Config, resolved
 from distill.fit import LAST, STUDENT, folder_of, network_name
 from distill.records import RESULT, is_complete, read_json
-from distill.run import alone, teacher_config
 
 
 def describe(cell: Cell) -> str:

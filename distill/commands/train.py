@@ -110,9 +110,9 @@ def application(cfg: DictConfig) -> float:
 
 
 def _compare(cfg: DictConfig, overrides: list[str], folder: Path) -> float:
+    from distill.comparison import run
     from distill.fit import rank
     from distill.plots import curves
-    from distill.run import run
 
     result = run(plain(cfg), overrides, checked=True)
     if not rank():

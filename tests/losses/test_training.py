@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from distill.assemble import assemble
 from distill.config import compose, resolved
 from distill.fit import LAST, STUDENT, fit, folder_of
-from distill.load import load
+from distill.trained import load
 from tests.losses.settings import SETTINGS, Setting
 from tests.test_resume import exact, killed_at
 

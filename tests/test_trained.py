@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from distill.cli import main
+from distill.comparison import run
 from distill.config import ConfigError, compose
 from distill.fit import LAST, STUDENT, fit, folder_of
-from distill.load import load
 from distill.records import RESULT, read_json
 from distill.results import Result
-from distill.run import run
+from distill.trained import load
 
 FAST = ["trainer.max_epochs=6", "trainer.accelerator=cpu", "dataset.train_size=300", "quiet=true"]
 
@@ -116,6 +116,14 @@ def test_load__weights_beside_the_best_accuracy_so_far(tmp_path: Path, trained: 
     path = tmp_path / "public.pth"
     torch.save({"model": load_file(folder(trained) / STUDENT), "best_acc": torch.tensor(69.1), "epoch": 240}, path)
     assert torch.equal(load(path, ["student.width=6"]).predict()[0], load(folder(trained)).predict()[0])
+
+
+def test_distill__its_functions_stay_functions() -> None:
+    import distill
+
+    for name in distill.__all__:
+        assert callable(getattr(distill, name))
+        assert not (Path(distill.__file__).parent / f"{name}.py").exists()
 
 
 def test_load__a_teacher_is_a_run_like_any_other(trained: Result) -> None:
