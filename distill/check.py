@@ -92,6 +92,12 @@ def _scalars(config: Config) -> Iterator[str]:
             value = value.get(part) if isinstance(value, Mapping) else None
         if isinstance(value, int) and not isinstance(value, bool) and value < low:
             yield f"{key}={value}: must be at least {low}"
+    epochs, every = (config["trainer"].get(key) for key in ("max_epochs", "check_val_every_n_epoch"))
+    if isinstance(epochs, int) and isinstance(every, int) and every > 0 and epochs % every:
+        yield (
+            f"trainer.check_val_every_n_epoch={every}: must divide trainer.max_epochs={epochs}, "
+            "so that the last epoch is evaluated"
+        )
     decay = config["ema_decay"]
     if isinstance(decay, int | float) and not 0 <= decay < 1:
         yield f"ema_decay={decay}: must be in [0, 1), such as 0.999; null averages nothing"

@@ -160,6 +160,7 @@ def accuracies(history: list[dict[str, float]]) -> dict[str, Any]:
     ``last`` is the last epoch (RepDistiller), ``best_on_test`` the best test epoch (mdistiller and its forks), and
     ``val_chosen`` the epoch with the best validation accuracy, the only rule that does not look at the answer.
     """
+    history = [row for row in history if "test/accuracy" in row]  # not each epoch, with check_val_every_n_epoch
     tests = [row["test/accuracy"] for row in history]
     best = max(range(len(tests)), key=tests.__getitem__)
     out: dict[str, Any] = {

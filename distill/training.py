@@ -133,7 +133,7 @@ def make_trainer(cfg: Config, parts: Parts, folder: Path, record: Record, title:
         every = int(cfg["checkpoint_every"])
         callbacks.append(_StepCheckpoint(folder / LAST, every))
     if "val" in parts.data.eval_names:
-        common |= {"monitor": "val/accuracy", "mode": "max"}
+        common |= {"monitor": "val/accuracy", "mode": "max", "save_on_train_epoch_end": False}
         callbacks.append(ModelCheckpoint(filename=Path(BEST).stem, **common))
     if cfg["ema_decay"] is not None:
         callbacks.append(EMAWeightAveraging(decay=cfg["ema_decay"]))

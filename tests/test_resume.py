@@ -116,3 +116,20 @@ def test_fit__a_complete_run_is_not_trained_again(unbroken: tuple[list[str], dic
     stamp = (folder_of(cfg) / RESULT).stat().st_mtime_ns
     assert fit(cfg, ["other"], "second") == first
     assert (folder_of(cfg) / RESULT).stat().st_mtime_ns == stamp
+
+
+def test_fit__evaluates_every_other_epoch_and_resumes(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    rare = ["trainer.check_val_every_n_epoch=2", "trainer.max_epochs=4"]
+    cfg = config(tmp_path / "whole", *rare)
+    record = fit(cfg, [], "whole")
+    assert ["test/accuracy" in row for row in record["history"]] == [False, True, False, True]
+    assert record["accuracy"]["last"] == record["history"][-1]["test/accuracy"]
+    assert record["accuracy"]["val_chosen_epoch"] in (2, 4)
+    for step in (8, 13, 16):
+        broken = config(tmp_path / str(step), *rare)
+        assert killed_at(step, signal.SIGKILL, broken) == -signal.SIGKILL
+        again = fit(broken, [], "again")
+        assert exact(again["history"]) == clean(record["history"])
+        assert again["accuracy"] == record["accuracy"]
+        assert again["test"]["accuracy"] == record["test"]["accuracy"]

@@ -83,6 +83,7 @@ CASES = [
     one("scheduler.temperature.end=-2", "loss.kd.temperature", "above 0", "-2"),
     one("scheduler.temperature.begin=2", "scheduler.temperature", "begin=2", "begin < until"),
     one("trainer.max_epochs=0", "trainer.max_epochs=0", "at least 1"),
+    one("trainer.check_val_every_n_epoch=2", "trainer.check_val_every_n_epoch=2", "must divide trainer.max_epochs=1"),
     one("seeds=0", "seeds=0", "at least 1"),
     one("ema_decay=1.5", "ema_decay=1.5", "[0, 1)"),
     one("dataset.batch_size=0", "dataset.batch_size=0", "at least 1"),
