@@ -69,7 +69,7 @@ class Root:
     quiet: bool = False  # lines for a log instead of a progress bar
     compile: bool = False  # torch.compile the student
     ema_decay: float | None = None  # exponential moving average of the student's weights; null for none
-    schedule_interval: Interval = Interval.epoch
+    schedule_interval: Interval = Interval.epoch  # how often schedules move: epoch or step
     teacher_average: Average = Average.logits  # with several teachers
     checkpoint_every: int | None = None  # steps between checkpoints inside an epoch; null: at the end of each epoch
     ckpt_path: str | None = None  # checkpoint to start from; null: the run's own last one, where it was interrupted

@@ -158,7 +158,8 @@ def accuracies(history: list[dict[str, float]]) -> dict[str, Any]:
     """Return test accuracy by the three rules that published tables use, with the epoch each chose.
 
     ``last`` is the last epoch (RepDistiller), ``best_on_test`` the best test epoch (mdistiller and its forks), and
-    ``val_chosen`` the epoch with the best validation accuracy, the only rule that does not look at the answer.
+    ``val_chosen`` the epoch with the best validation accuracy (the last of equal ones), the only rule that does not
+    look at the answer.
     """
     history = [row for row in history if "test/accuracy" in row]  # not each epoch, with check_val_every_n_epoch
     tests = [row["test/accuracy"] for row in history]
@@ -170,7 +171,7 @@ def accuracies(history: list[dict[str, float]]) -> dict[str, Any]:
         "val_chosen": None,
     }
     if "val/accuracy" in history[-1]:
-        chosen = max(range(len(tests)), key=lambda i: history[i]["val/accuracy"])
+        chosen = max(range(len(tests)), key=lambda i: (history[i]["val/accuracy"], i))
         out |= {
             "val_chosen": tests[chosen],
             "val_chosen_epoch": int(history[chosen]["epoch"]),

@@ -15,6 +15,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint, EMAWeightAveraging, ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from safetensors.torch import save_file
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from distill import records
@@ -134,7 +135,7 @@ def make_trainer(cfg: Config, parts: Parts, folder: Path, record: Record, title:
         callbacks.append(_StepCheckpoint(folder / LAST, every))
     if "val" in parts.data.eval_names:
         common |= {"monitor": "val/accuracy", "mode": "max", "save_on_train_epoch_end": False}
-        callbacks.append(ModelCheckpoint(filename=Path(BEST).stem, **common))
+        callbacks.append(_BestCheckpoint(filename=Path(BEST).stem, **common))
     if cfg["ema_decay"] is not None:
         callbacks.append(EMAWeightAveraging(decay=cfg["ema_decay"]))
     loggers = []
@@ -146,6 +147,18 @@ def make_trainer(cfg: Config, parts: Parts, folder: Path, record: Record, title:
         num_sanity_val_steps=0, enable_model_summary=False, enable_progress_bar=False,
     )  # fmt: skip
     return trainer
+
+
+class _BestCheckpoint(ModelCheckpoint):
+    """Keeps the epoch with the best validation accuracy, the last of those that are equal.
+
+    Small validation splits have many ties, and where the learning rate falls the later epoch is the better one.
+    """
+
+    def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
+        best = self.best_model_score
+        equal = current is not None and best is not None and bool(current == best)
+        return equal or super().check_monitor_top_k(trainer, current)
 
 
 class _StepCheckpoint(Checkpoint):

@@ -78,7 +78,7 @@ def _scalars() -> list[str]:
     comments = {line.split(":")[0].strip(): line.partition("#")[2].strip() for line in source if "#" in line}
     found = []
     for field in fields(Root):
-        if field.name in comments:
+        if field.name in comments and field.name not in GROUPS:
             default = field.default if field.default is not MISSING else []
             text = comments[field.name]
             found.append(_entry(f"{field.name}={shown(getattr(default, 'value', default))}", text))
