@@ -27,7 +27,7 @@ def test_info__student_and_teachers_on_other_data(capsys: pytest.CaptureFixture[
 
 
 def test_info__all_lists_module_paths(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["info", "teacher=[]", "--all"]) == 0
+    assert main(["info", "student.width=4", "teacher=[]", "--all"]) == 0
     assert ["stage1.0", "4x8x8"] in [line.split() for line in capsys.readouterr().out.splitlines()]
 
 

@@ -19,6 +19,7 @@ from distill.outputs import Batch, Outputs
 from distill.records import RESULT, read_json
 
 FAST = ["trainer.max_epochs=2", "trainer.accelerator=cpu", "dataset.train_size=300", "quiet=true"]
+FAST += ["dataset.val_fraction=0.1", "dataset.batch_size=64"]
 BUILT = "teacher.digits_cnn.checkpoint=built"
 
 
@@ -51,7 +52,7 @@ def test_single_teacher__connectors_train_and_are_saved_but_are_not_the_student(
 
     student = load_file(folder_of(cfg) / STUDENT)
     assert {f"student.network.{k}" for k in student} == {k for k in keys if k.startswith("student.")}
-    assert record["params"] == 438
+    assert record["params"] == 5178
     assert (folder_of(cfg) / BEST).is_file()
 
 

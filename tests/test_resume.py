@@ -18,7 +18,7 @@ from distill.records import RESULT, read_json
 
 SMALL = [
     "trainer.max_epochs=3", "trainer.accelerator=cpu", "optimizer.lr=0.2", "dataset.batch_size=128",
-    "dataset.train_size=600", "quiet=true", "checkpoint_every=2",
+    "dataset.train_size=600", "dataset.val_fraction=0.1", "quiet=true", "checkpoint_every=2",
 ]  # fmt: skip
 # an epoch is 5 steps: 540 images in batches of 128
 

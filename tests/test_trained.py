@@ -81,7 +81,7 @@ def test_eval__prints_the_scores(trained: Result, capsys: pytest.CaptureFixture[
     assert main(["eval", str(folder(trained)), "--split", "val", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     best = max(row["val/accuracy"] for row in trained.arms["distilled"][0]["history"])
-    assert (found["split"], found["samples"], found["accuracy"]) == ("val", 30, pytest.approx(best))
+    assert (found["split"], found["samples"], found["accuracy"]) == ("val", 75, pytest.approx(best))
     assert main(["eval", str(folder(trained))]) == 0
     out = capsys.readouterr().out
     assert f"{trained.arms['distilled'][0]['test']['accuracy']:.2f} %" in out

@@ -163,8 +163,10 @@ def test_image_data__signature_is_the_schema(target: type[ImageData]) -> None:
 
 
 def test_digits__are_the_real_images_split_once() -> None:
-    data = from_config("dataset=digits")
-    assert {k: len(v) for k, v in data.splits.items()} == {"train": 1080, "val": 120, "test": 597}
+    few = from_config("dataset=digits")
+    assert {k: counts(v) for k, v in few.splits.items() if k != "test"} == {"train": [12] * 10, "val": [4] * 10}
+    data = from_config("dataset=digits", "dataset.train_size=null")
+    assert {k: len(v) for k, v in data.splits.items()} == {"train": 900, "val": 300, "test": 597}
     assert min(counts(data.splits["test"])) == 58
     assert data.classes == [str(i) for i in range(10)]
     every = torch.cat([v.gather(torch.arange(len(v))) for v in data.splits.values()])
