@@ -39,7 +39,7 @@ def test_main__unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
 def test_train__ends_with_a_table_and_keeps_everything(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", *TINY, "seeds=2"]) == 0
     out = capsys.readouterr().out
-    for text in ("teacher digits_cnn", "student alone", "student distilled", " ± ", "5.18 k", "paired by seed", "curves"):
+    for text in ("teacher digits_cnn", "student alone", "student distilled", " ± ", "5.18 k", "by seed", "curves"):
         assert text in out
     (summary,) = here.glob("runs/jobs/*/summary.json")
     assert (summary.parent / "curves.png").stat().st_size > 10_000
