@@ -11,7 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 SHOWN = ("val/accuracy", "test/accuracy")
 
@@ -21,7 +21,7 @@ def _news(module: Any) -> str:
     parts = [f"loss {row['train/loss']:.3f}"] if row else []
     parts += [f"{key.partition('/')[0]} {row[key]:.1f}" for key in SHOWN if key in row]
     parts += [f"T {v:.2f}" for k, v in module.objective.values.items() if k.endswith("temperature")][:1]
-    return "  ".join(parts)
+    return " ".join(parts)
 
 
 class Bar(Checkpoint):
@@ -34,9 +34,13 @@ class Bar(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
             self.progress = Progress(
-                TextColumn("{task.description:<26}"), BarColumn(12), MofNCompleteColumn(), TimeElapsedColumn(),
-                TextColumn("{task.fields[news]}"), refresh_per_second=5,
-            )  # fmt: skip
+                TextColumn("{task.description:<25}"),
+                BarColumn(6),
+                MofNCompleteColumn(),
+                TextColumn("{task.elapsed:.0f}s"),
+                TextColumn("{task.fields[news]}"),
+                refresh_per_second=5,
+            )
             self.progress.start()
             self.task = self.progress.add_task(
                 self.title, total=trainer.max_epochs, completed=trainer.current_epoch, news=""

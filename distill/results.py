@@ -131,10 +131,12 @@ class Result:
             console.print(
                 f"\ndistillation: {gain.mean:+.2f} points"
                 + (f" (± {gain.std:.2f}, paired by seed)" if gain.n > 1 else "")
-                + share
+                + share,
+                soft_wrap=True,
             )
         console.print(
-            f"accuracy of the {RULES[self.rule]}; last, best-on-test and val-chosen are all in each result.json"
+            f"accuracy of the {RULES[self.rule]}; last, best-on-test and val-chosen are all in each result.json",
+            soft_wrap=True,
         )
 
 

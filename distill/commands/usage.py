@@ -38,12 +38,12 @@ groups (choose with group=option, change with group.key=value; * takes a list)
 
 EXAMPLES = """
 examples
-  distill train                                                         the default: digits, about a minute on a CPU
-  distill train seeds=5 'loss=[ce,dkd]' scheduler=constant_temperature  another loss, mean and std over five seeds
-  distill train pair=resnet56_resnet20 recipe=cifar_crd dataset.root=DIR a row of the CRD tables on CIFAR-100
+  distill train                                                          the default: digits, a minute on a CPU
+  distill train seeds=5 'loss=[ce,dkd]' scheduler=constant_temperature   another loss, five seeds
+  distill train pair=resnet56_resnet20 recipe=cifar_crd dataset.root=DIR  a row of the CRD tables
   distill train student=timm student.name=resnet18 dataset=image_folder dataset.root=DIR dataset.num_classes=5
-  distill train -m 'loss=[ce,kd],[ce,dkd]' optimizer.lr=0.05,0.1        a sweep; hydra/launcher=process: side by side
-  distill train check=only                                              say every mistake, train nothing
+  distill train -m 'loss=[ce,kd],[ce,dkd]' optimizer.lr=0.05,0.1         a sweep; hydra/launcher=process: side by side
+  distill train check=only                                               say every mistake, train nothing
 
 options of Hydra: -m (sweep), --cfg job (print the config), --info, --config-dir DIR (groups of your own), --hydra-help
 tab completion: eval "$(distill -sc install=bash)"
