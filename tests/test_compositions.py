@@ -33,6 +33,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group, name", CASES, ids=[f"{group}={name}" for group, name in CASES])
 def test_problems__none_in_what_is_shipped(group: str, name: str, tmp_path: Path) -> None:
     images = ["dataset=cifar100"] if group in ("student", "teacher") and not name.startswith("digits") else []

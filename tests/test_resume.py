@@ -78,7 +78,10 @@ def unbroken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return extra, record, load_file(folder_of(cfg) / STUDENT)
 
 
-@pytest.mark.parametrize("step", [1, 3, 5, 8, 9, 10, 14, 15])
+SLOW = [pytest.param(step, marks=pytest.mark.slow) for step in (1, 8, 9, 10, 14)]
+
+
+@pytest.mark.parametrize("step", [3, 5, 15, *SLOW])
 def test_fit__killed_and_started_again_is_bit_identical(
     unbroken: tuple[list[str], dict, dict], tmp_path: Path, step: int
 ) -> None:

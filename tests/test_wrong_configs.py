@@ -204,6 +204,7 @@ def test_check__is_what_train_says(
     assert "loss.kd.temperature=-1" in said(capsys)[0]
 
 
+@pytest.mark.slow
 def test_train__wrong_cells(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(place)
     before = written(place)
@@ -229,6 +230,7 @@ def test_train__interval_without_search(
     assert "add hydra/sweeper=optuna" in said(capsys)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "typed, word",
     [("optimizer.lrr=interval(0.1,1)", "optimizer.lr"), ("loss.kd.temperature=interval(-1,1)", "above 0")],
