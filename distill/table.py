@@ -6,9 +6,9 @@ import argparse
 import csv
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -131,6 +131,31 @@ def write_csv(path: Path, lines: Sequence[Line], rule: str) -> None:
             writer.writerow([*start, teacher, line.params, line.seconds, command(line)])
 
 
+def write_runs(path: Path, found: Found) -> None:
+    """Write one line for each training, teachers first; one that several settings share stands under the first."""
+    trainings: dict[str, tuple[str, str, Record]] = {}
+    for row in found.rows.values():
+        setting = " ".join([row.name, *row.setting]).strip()
+        arms: dict[str, Mapping[Any, Record]] = {"teacher": row.teachers, **row.arms}
+        for arm, records in sorted(arms.items(), key=lambda item: item[0] != "teacher"):
+            for record in records.values():
+                trainings.setdefault(record["fingerprint"], (arm, "" if arm == "teacher" else setting, record))
+    heads = ["fingerprint", "label", "arm", "setting", "seed", "last", "best_on_test", "val_chosen", "agreement"]
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*heads, "params", "flops", "epochs", "steps", "seconds", "device", "git", "code", "torch"])
+        for arm, setting, r in sorted(trainings.values(), key=lambda x: x[0] != "teacher"):
+            writer.writerow(
+                [
+                    r["fingerprint"], r["label"], arm, setting, r["config"]["seed"],
+                    *(r["accuracy"][rule] for rule in ("last", "best_on_test", "val_chosen")),
+                    r["test"].get("agreement", ""), r["params"], r["flops"], r["epochs"], r["steps"], r["seconds"],
+                    r["device"], (r["git"]["sha"] or "")[:10] + "*" * bool(r["git"].get("dirty")), r["code"],
+                    r["versions"]["torch"],
+                ]
+            )  # fmt: skip
+
+
 def show(lines: Sequence[Line], rule: str, markdown: bool) -> None:
     """Print the table, what all settings share, and the best of them."""
     shared = common(lines)
@@ -164,6 +189,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("path", nargs="+", type=Path, help="a sweep, job or run folder, or all of runs")
     parser.add_argument("--rule", choices=list(RULES), help="which epoch counts (default: val_chosen, else last)")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the numbers, unrounded")
+    parser.add_argument("--runs", type=Path, metavar="FILE", help="write one line for each training")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     options = parser.parse_args(argv)
     try:
@@ -178,6 +204,8 @@ def main(argv: Sequence[str]) -> int:
         show(lines, rule, options.markdown)
         if options.csv:
             write_csv(options.csv, lines, rule)
+        if options.runs:
+            write_runs(options.runs, found)
     if found.missing:
         print(f"\n{len(found.missing)} without a result:", file=sys.stderr)
         print("\n".join(f"  {line}" for line in found.missing), file=sys.stderr)

@@ -11,7 +11,7 @@ from distill.commands.usage import EXAMPLES
 from distill.config import CONF
 
 ROOT = Path(__file__).parent.parent
-TEXTS = [(ROOT / "README.md").read_text(), EXAMPLES, *(p.read_text() for p in (CONF / "experiment").glob("*.yaml"))]
+TEXTS = [(ROOT / "README.md").read_text().replace("\\\n", ""), EXAMPLES, *(p.read_text() for p in (CONF / "experiment").glob("*.yaml"))]
 SHOWN = [
     line for text in TEXTS for line in re.findall(r"^(?:#|  )? ?(distill (?:train|check|info) .*)$", text, re.MULTILINE)
 ]

@@ -1,5 +1,6 @@
 """What was trained can be loaded and evaluated again, and gives the numbers of its record."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -130,3 +131,18 @@ def test_load__a_teacher_is_a_run_like_any_other(trained: Result) -> None:
     (record,) = trained.teachers.values()
     assert load(folder_of(record["config"])).evaluate()["accuracy"] == pytest.approx(record["test"]["accuracy"])
     assert fit(record["config"], [], "again") == read_json(folder_of(record["config"]) / RESULT)
+
+
+def test_table__runs_has_one_line_a_training(trained: Result, tmp_path: Path) -> None:
+    (record,) = trained.arms["distilled"]
+    (teacher,) = trained.teachers.values()
+    job = tmp_path / "job"
+    job.mkdir()
+    trained.save(job)
+    assert main(["table", str(job), "--runs", str(tmp_path / "runs.csv")]) == 0
+    with (tmp_path / "runs.csv").open() as file:
+        first, second = csv.DictReader(file)
+    assert (first["arm"], first["fingerprint"]) == ("teacher", teacher["fingerprint"])
+    assert (second["arm"], second["fingerprint"], second["seed"]) == ("distilled", record["fingerprint"], "0")
+    assert float(second["val_chosen"]) == record["accuracy"]["val_chosen"]
+    assert float(second["agreement"]) == record["test"]["agreement"]
