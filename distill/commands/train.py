@@ -138,7 +138,8 @@ def _show(result: Result, folder: Path, quiet: bool) -> None:
     for what, folders in places.items():
         for where in folders:
             print(f"{what + ':':<20} {where}/ (result.json, metrics.csv, student.safetensors, checkpoints/)")
-    print(f"{'comparison:':<20} {folder}/ (summary.json, {CURVES})", flush=True)
+    near = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    print(f"{'comparison:':<20} {near}/ (summary.json, {CURVES})", flush=True)
 
 
 def _explain(error: Exception) -> tuple[int, str]:
