@@ -11,10 +11,10 @@ from distill.commands.usage import EXAMPLES
 from distill.config import CONF
 
 ROOT = Path(__file__).parent.parent
-TEXTS = [(ROOT / "README.md").read_text().replace("\\\n", ""), EXAMPLES, *(p.read_text() for p in (CONF / "experiment").glob("*.yaml"))]
-SHOWN = [
-    line for text in TEXTS for line in re.findall(r"^(?:#|  )? ?(distill (?:train|check|info) .*)$", text, re.MULTILINE)
-]
+README = (ROOT / "README.md").read_text().replace("\\\n", "")
+TEXTS = [README, EXAMPLES, *(path.read_text() for path in (CONF / "experiment").glob("*.yaml"))]
+COMMAND = re.compile(r"^(?:#|  )? ?(distill (?:train|check|info) .*)$", re.MULTILINE)
+SHOWN = [line for text in TEXTS for line in COMMAND.findall(text)]
 
 
 @pytest.mark.parametrize("line", SHOWN)
