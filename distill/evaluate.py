@@ -17,7 +17,7 @@ from distill.taps import Tapped
 def moved(loader: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
     """Give the batches of a loader on a device."""
     for batch in loader:
-        yield Batch(*(value.to(device) for value in batch))
+        yield batch.to(device)
 
 
 @torch.inference_mode()

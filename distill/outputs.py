@@ -6,7 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
+
+
+class Mix(NamedTuple):
+    """How the images of a batch were mixed with others (mixup, cutmix).
+
+    Attributes:
+        target: class indices ``(N,)`` of the images that were mixed in, int64.
+        share: what part of each image is its own ``(N,)``, float32 in [0, 1].
+    """
+
+    target: Tensor
+    share: Tensor
 
 
 class Batch(NamedTuple):
@@ -18,12 +31,20 @@ class Batch(NamedTuple):
         target: class indices ``(N,)``, int64.
         index: position of each sample in its split ``(N,)``, int64; with ``view`` it names the augmented sample.
         view: number of the augmented view of each sample ``(N,)``, int64; 0 where nothing is augmented.
+        mix: what other images were mixed in, None where none were.
     """
 
     inputs: Tensor
     target: Tensor
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs
     view: Tensor
+    mix: Mix | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device."""
+        mix = None if self.mix is None else Mix(*(value.to(device, non_blocking=True) for value in self.mix))
+        inputs, target, index, view = (value.to(device, non_blocking=True) for value in self[:4])
+        return Batch(inputs, target, index, view, mix)
 
 
 @dataclass

