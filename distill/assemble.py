@@ -182,6 +182,9 @@ def _module(
         "eval_names": data.eval_names,
         "seed": cfg["seed"],
         "schedule_interval": cfg["schedule_interval"],
+        "accumulate": accumulated(cfg),
+        "clip": cfg["trainer"].get("gradient_clip_val"),
+        "clip_algorithm": cfg["trainer"].get("gradient_clip_algorithm") or "norm",
     }
     if not teachers:
         if objective.reads_teacher:
@@ -191,6 +194,11 @@ def _module(
         return SingleTeacher(next(iter(teachers.values())), **settings)
     relative = {name: float(cfg["teacher"][name]["weight"]) for name in teachers}
     return MultiTeacher(teachers, relative, cfg["teacher_average"], **settings)
+
+
+def accumulated(cfg: Config) -> int:
+    """Return how many batches make one optimizer step."""
+    return int(cfg["trainer"].get("accumulate_grad_batches") or 1)
 
 
 def answer(teachers: Mapping[str, Teacher], batch: Batch, cfg: Config) -> Outputs:

@@ -83,13 +83,18 @@ class Objective(nn.Module):
             except ValueError as error:
                 raise ValueError(f"loss.{name}: {error}") from error
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the total and the unweighted value of each term ``(terms,)``, 0 for a skipped one, detached."""
-        total = student.logits.new_zeros((), dtype=torch.float32)
-        values = [total] * len(self.losses)
-        for i, (name, weight) in enumerate(self.weights.items()):
+    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        """Return the total and the unweighted value of each term in order, detached; 0 for one that is skipped."""
+        total: Tensor | None = None
+        values: dict[str, Tensor] = {}
+        for name, weight in self.weights.items():
             if weight:
                 value = self._loss(name)(student, teacher, batch)
-                total = total + weight * value
-                values[i] = value.detach()
-        return total, torch.stack(values)
+                values[name] = value.detach()
+                weighted = value if weight == 1 else weight * value
+                total = weighted if total is None else total + weighted
+        if total is None or len(values) < len(self.weights):
+            zero = student.logits.new_zeros((), dtype=torch.float32)
+            total = zero if total is None else total
+            values = {name: values.get(name, zero) for name in self.weights}
+        return total, list(values.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import traceback
 import warnings
@@ -19,15 +20,26 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from distill import records
-from distill.assemble import Parts, answer, assemble
+from distill.assemble import Parts, accumulated, answer, assemble
 from distill.config import Config, build, fingerprint
+from distill.data.loader import Pace
 from distill.evaluate import agreement, moved, predict, scores
 from distill.fit import BEST, LAST, STUDENT, Interrupted, accuracies, identity, label, rank, write_metrics
 from distill.loggers import finish
 from distill.modules.base import DistillationModule, DivergenceError
+from distill.outputs import Batch
 from distill.progress import Bar, Lines
 from distill.records import RESULT, Record, write_json
 from distill.taps import Tapped
+
+OURS = ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "limit_train_batches")
+"""Arguments of the trainer that the module and the loader see to, because Lightning counts calls, not steps."""
+COUNTED = ("val_check_interval", "overfit_batches", "fast_dev_run", "max_time")
+"""Arguments of the trainer that only fit where a call is a step."""
+WORTH = {"cpu": 5e10, "cuda": 1e13}
+"""FLOPs of a call, about a second on two CPU cores and a tenth of one on a GPU: SIGTERM waits for no longer."""
+PIXELS = 64e6
+"""Bytes of images of a call."""
 
 
 class Keeper(Checkpoint):
@@ -80,6 +92,7 @@ def train(cfg: Config, folder: Path, overrides: list[str], title: str) -> None:
         start = str(last) if last.is_file() else cfg["ckpt_path"]
         if cfg["compile"]:
             parts.student.network.compile()
+        parts.data.pace = pace(cfg, parts, trainer.strategy.root_device)
         trainer.fit(parts.module, parts.data, ckpt_path=start, weights_only=True)
         if trainer.is_global_zero:
             write_json(
@@ -142,11 +155,33 @@ def make_trainer(cfg: Config, parts: Parts, folder: Path, record: Record, title:
     if cfg["logger"]:
         make = build(cfg["logger"], "logger")
         loggers.append(make(folder, record))
-    trainer: pl.Trainer = build(cfg["trainer"], "trainer", partial=True)(
+    trainer: pl.Trainer = build(cfg["trainer"], "trainer", drop=OURS, partial=True)(
         callbacks=callbacks, logger=loggers or False, default_root_dir=str(folder), use_distributed_sampler=False,
         num_sanity_val_steps=0, enable_model_summary=False, enable_progress_bar=False,
     )  # fmt: skip
     return trainer
+
+
+def pace(cfg: Config, parts: Parts, device: torch.device) -> Pace:
+    """Return how many batches a call of the training step gets: what is worth its overhead, or one where steps count.
+
+    Decided by the config and the kind of device, not by a clock, so that an interrupted run goes on alike.
+    """
+    node, shape = cfg["trainer"], (parts.data.channels, *parts.data.image_size)
+    limits: dict[str, Any] = {"cut": cfg["checkpoint_every"], "limit": node.get("limit_train_batches", 1.0)}
+    if cfg["ema_decay"] is not None or any(node.get(key) for key in COUNTED) or parts.data.workers:
+        return Pace(**limits)
+    size = parts.data.batch_size
+    counter = FlopCounterMode(display=False)
+    index = torch.zeros(1, dtype=torch.int64)
+    batch = Batch(torch.zeros(1, *shape, dtype=torch.uint8), index, index, index)
+    with counter, torch.no_grad():
+        for teacher in parts.teachers.values():
+            teacher(batch)
+    flops = size * (3 * flops_of(parts.student, shape) + counter.get_total_flops())
+    worth = min(WORTH.get(device.type, 1e12) / max(flops, 1), PIXELS / (size * math.prod(shape)))
+    steps = max(min(int(worth), node.get("log_every_n_steps") or 50), 1)
+    return Pace(chunk=-(-steps // accumulated(cfg)) * accumulated(cfg), **limits)
 
 
 class _BestCheckpoint(ModelCheckpoint):
@@ -170,8 +205,9 @@ class _StepCheckpoint(Checkpoint):
     def __init__(self, path: Path, every: int) -> None:
         self.path, self.every = path, every
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, out: Any, batch: Any, i: int) -> None:
-        if (i + 1) % self.every == 0 and i + 1 < trainer.num_training_batches:
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, out: Any, batch: Any, _: int) -> None:
+        done = batch.first + len(batch.batches)
+        if done % self.every == 0 and done < batch.total:
             trainer.save_checkpoint(self.path)
 
 
@@ -194,7 +230,7 @@ def _outcome(cfg: Config, parts: Parts, trainer: pl.Trainer, folder: Path) -> Re
     weights = {k: v.detach().cpu().contiguous() for k, v in student.network.state_dict().items()}
     save_file(weights, folder / STUDENT)
     history = module.history
-    samples = trainer.global_step * trainer.accumulate_grad_batches * cfg["dataset"]["batch_size"]
+    samples = trainer.global_step * accumulated(cfg) * cfg["dataset"]["batch_size"]
     return {
         "status": "complete",
         "device": torch.cuda.get_device_name(device)
@@ -215,9 +251,14 @@ def _outcome(cfg: Config, parts: Parts, trainer: pl.Trainer, folder: Path) -> Re
 
 def size(student: Tapped, shape: tuple[int, int, int]) -> dict[str, int]:
     """Return parameters of a network and FLOPs (two a multiply-add) of one image ``(C, H, W)`` through it."""
+    return {"params": sum(p.numel() for p in student.network.parameters()), "flops": flops_of(student, shape)}
+
+
+def flops_of(student: Tapped, shape: tuple[int, int, int]) -> int:
+    """Return the FLOPs of one image ``(C, H, W)`` through a network, two a multiply-add."""
     was_training, student = student.training, student.eval()
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         student(torch.zeros(1, *shape, dtype=torch.uint8, device=student.scale.device))
     student.train(was_training)
-    return {"params": sum(p.numel() for p in student.network.parameters()), "flops": counter.get_total_flops()}
+    return int(counter.get_total_flops())

@@ -175,7 +175,7 @@ def test_training__the_first_step_is_hand_written_sgd(tmp_path: Path) -> None:
     cfg["optimizer"] |= {"momentum": 0.0, "weight_decay": 0.0, "lr": 0.1}
     parts = assemble(cfg)
     parts.module.train()
-    first = next(iter(parts.data.train_dataloader()))
+    first = next(parts.data.train_batches())
     net = parts.student.network.train()
     x = (first.inputs.float() / 255 - parts.data.mean[0]) / parts.data.std[0]
     teacher = parts.teachers["digits_cnn"].network  # type: ignore[attr-defined]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import tempfile
 import time
 from pathlib import Path
@@ -63,6 +62,7 @@ def _framework(cfg: dict[str, Any]) -> float:
         shown = (Bar, Lines)
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         callbacks[:] = [clock, *(callback for callback in callbacks if not isinstance(callback, shown))]
+        parts.data.pace = training.pace(plain, parts, trainer.strategy.root_device)
         trainer.fit(parts.module, parts.data)
     return clock.seconds / trainer.global_step
 
@@ -84,24 +84,31 @@ def _bare(cfg: dict[str, Any], steps: int) -> float:
     optimizer = parts.module.optimizer_factory(student.parameters())
     temperature = parts.objective.values.get("kd.temperature", 4.0)
     ce, kd = parts.objective.weights["ce"], parts.objective.weights["kd"]
-    parts.data.setup("fit")
-    loader = parts.data.train_dataloader()
+    split, augment, size = parts.data.splits["train"], parts.data.augment, parts.data.batch_size
+    pixels, target = split.gather(torch.arange(len(split))), split.target
     total = correct = torch.zeros(())
     began = time.perf_counter()
     done = 0
-    for batch in itertools.islice(loader, steps):
-        done += 1
-        x = (batch.inputs.float() / 255 - mean) / std
-        with torch.inference_mode():
-            told = teacher(x)
-        logits = student(x)
-        soft = F.kl_div(F.log_softmax(logits / temperature, 1), F.softmax(told / temperature, 1), reduction="batchmean")
-        loss = ce * F.cross_entropy(logits, batch.target) + kd * temperature**2 * soft
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        total = total + loss.detach()
-        correct = correct + (logits.argmax(1) == batch.target).sum()
+    while done < steps:
+        order = torch.randperm(len(target))
+        for index in order.split(size)[: steps - done]:
+            done += 1
+            images = pixels[index]
+            if augment is not None:
+                images = augment(images, 0, torch.zeros_like(index), index)
+            x = (images.float() / 255 - mean) / std
+            with torch.inference_mode():
+                told = teacher(x)
+            logits = student(x)
+            soft = F.kl_div(
+                F.log_softmax(logits / temperature, 1), F.softmax(told / temperature, 1), reduction="batchmean"
+            )
+            loss = ce * F.cross_entropy(logits, target[index]) + kd * temperature**2 * soft
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total = total + loss.detach()
+            correct = correct + (logits.argmax(1) == target[index]).sum()
     return (time.perf_counter() - began) / done
 
 

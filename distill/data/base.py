@@ -2,8 +2,9 @@
 
 # annotations are real types here and in the datasets, not strings: the check of a config reads them from a subclass
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -12,7 +13,7 @@ from torch.utils.data import Dataset
 
 from distill.data.augment import Augment
 from distill.data.images import ArrayImages, FileImages, Images
-from distill.data.loader import EvalSampler, Key, Loader, TrainLoader, TrainSampler
+from distill.data.loader import Chunk, EvalSampler, Key, Loader, Pace, Plan, TrainLoader, TrainSampler
 from distill.data.splits import Splits, check, divide, keep_classes
 from distill.outputs import Batch
 
@@ -36,13 +37,35 @@ class Views(Dataset[Batch]):
         return self.make(*torch.tensor(keys, dtype=torch.int64).unbind(1))
 
     def make(self, index: Tensor, view: Tensor) -> Batch:
-        """Return the batch of samples ``(N,)`` in their views ``(N,)``."""
-        images = self.split.gather(index)
+        """Return the batch of samples ``(N,)`` in their views ``(N,)``, on the device of the split.
+
+        What is random is drawn on the CPU, whose arithmetic is the same everywhere; it is applied on the device.
+        """
+        device = self.split.target.device
+        where = index.to(device, non_blocking=True)
+        images = self.split.gather(where)
         if self.augment is None:
-            view = torch.zeros_like(index)
-        else:
-            images = self.augment(images, self.seed, view, index)
-        return Batch(images, self.split.target[index], index, view)
+            return Batch(images, self.split.target[where], where, torch.zeros_like(where))
+        params = onto(self.augment.sample(self.seed, view, index, images.shape[1:]), device)
+        return Batch(
+            self.augment.apply(images, params), self.split.target[where], where, view.to(device, non_blocking=True)
+        )
+
+    def chunk(self, plan: Plan) -> Chunk:
+        """Return the batches of a plan, gathered and augmented all at once."""
+        view = torch.full((sum(map(len, plan.indices)),), plan.epoch)
+        whole = self.make(torch.cat(plan.indices), view)
+        sizes = [len(index) for index in plan.indices]
+        return Chunk(
+            plan.first, plan.total, [Batch(*part) for part in zip(*(v.split(sizes) for v in whole[:4]), strict=True)]
+        )
+
+
+def onto(params: Any, device: torch.device) -> Any:
+    """Return the parameters of an augmentation, a tensor or nested lists of them, on a device."""
+    if isinstance(params, Tensor):
+        return params.to(device, non_blocking=True)
+    return [onto(part, device) for part in params]
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -103,6 +126,8 @@ class ImageData(pl.LightningDataModule):
             if len(value) != self.channels:
                 raise ValueError(f"dataset.{name}={list(value)}: must be one number a channel, {self.channels}")
         self._splits: dict[str, Images] = {}
+        self.pace = Pace()
+        self._resident: tuple[torch.device, Views] | None = None
 
     @abstractmethod
     def read(self) -> tuple[Images, Images] | tuple[Images, Images, Images | None]:
@@ -175,7 +200,14 @@ class ImageData(pl.LightningDataModule):
     def train_dataloader(self) -> TrainLoader:
         """Return augmented training batches in the order of seed and epoch, dealt to the ranks."""
         views = Views(self.splits["train"], self.augment, self.seed)
-        return TrainLoader(views, TrainSampler(len(views), self.batch_size, self.seed), self.workers)
+        return TrainLoader(views, TrainSampler(len(views), self.batch_size, self.seed), self.workers, self.pace)
+
+    def train_batches(self, epoch: int = 0) -> Iterator[Batch]:
+        """Give the batches of an epoch on the CPU, for whoever trains without Lightning."""
+        loader = self.train_dataloader()
+        loader.sampler.set_epoch(epoch)
+        for plan in loader:
+            yield from self.chunk(plan, torch.device("cpu")).batches
 
     def val_dataloader(self) -> list[Loader]:
         """Return a loader for each name in ``eval_names``, each sample on one rank only."""
@@ -194,3 +226,22 @@ class ImageData(pl.LightningDataModule):
     def _plain(self, split: str, sharded: bool) -> Loader:
         views = Views(self.splits[split], None, self.seed)
         return Loader(views, EvalSampler(len(views), self.eval_batch_size, sharded), self.workers)
+
+    def chunk(self, plan: Plan, device: torch.device) -> Chunk:
+        """Return the batches of a plan on a device; images that are kept there are gathered and augmented there."""
+        if plan.batches:
+            return Chunk(plan.first, plan.total, [made.to(device) for made in plan.batches])
+        made = self._on(device).chunk(plan)
+        return Chunk(made.first, made.total, [batch.to(device) for batch in made.batches])
+
+    def transfer_batch_to_device(self, batch: Plan | Batch, device: torch.device, dataloader_idx: int) -> Chunk | Batch:
+        """Return what a loader gave, on the device, as Lightning asks for it."""
+        return self.chunk(batch, device) if isinstance(batch, Plan) else batch.to(device)
+
+    def _on(self, device: torch.device) -> Views:
+        if self._resident is None or self._resident[0] != device:
+            split = self.splits["train"]
+            if device.type == "cuda" and isinstance(split, ArrayImages):
+                split = split.to(device)
+            self._resident = (device, Views(split, self.augment, self.seed))
+        return self._resident[1]

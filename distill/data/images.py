@@ -70,6 +70,11 @@ class ArrayImages:
         rows = index if self.rows is None else self.rows[index]
         return ArrayImages(self.images, target, classes, rows)
 
+    def to(self, device: torch.device) -> ArrayImages:
+        """Return the split on a device, only the images that it is made of."""
+        images = self.images if self.rows is None else self.images[self.rows]
+        return ArrayImages(images.to(device), self.target.to(device), self.classes)
+
     def verify(self) -> None:
         """Nothing to do: an array has been read whole."""
 

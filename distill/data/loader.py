@@ -1,12 +1,14 @@
-"""Samplers and loader: which samples make a batch, on every rank; and a loader that resumes inside an epoch."""
+"""Samplers and loaders: which samples make a batch, on every rank; and a loader that resumes inside an epoch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from distill.data.keyed import permutation
@@ -39,6 +41,7 @@ class TrainSampler(Sampler[list[Key]]):
         self.epoch = 0
         self.first = 0
         self.given = 0
+        self._order: tuple[int, Tensor] | None = None
 
     @property
     def sampler(self) -> TrainSampler:
@@ -63,15 +66,24 @@ class TrainSampler(Sampler[list[Key]]):
             raise ValueError(f"the train split has {self.size} images, too few for {world} devices; use fewer devices")
         return batches
 
-    def __iter__(self) -> Iterator[list[Key]]:
-        rank, world = place()
-        # only the first pass after a resume starts late; the batches it skips count as given
+    def start(self) -> int:
+        """Return the number of the first batch of the pass that begins; only the first after a resume starts late."""
         self.given, self.first = self.first, 0
-        order = permutation(self.size, self.seed, self.epoch).tolist()
-        for number in range(self.given, len(self)):
-            batch = order[number * self.batch_size : (number + 1) * self.batch_size]
-            part = len(batch) // world
-            yield [(index, self.epoch) for index in batch[rank * part : (rank + 1) * part]]
+        return self.given
+
+    def batches(self, start: int, end: int) -> list[Tensor]:
+        """Return the indices ``(n,)`` that are this rank's in each of the epoch's batches from ``start`` to ``end``."""
+        rank, world = place()
+        if self._order is None or self._order[0] != self.epoch:
+            self._order = (self.epoch, permutation(self.size, self.seed, self.epoch))
+        whole = self._order[1][start * self.batch_size : end * self.batch_size]
+        parts = [(batch, len(batch) // world) for batch in whole.split(self.batch_size)]
+        return [batch[rank * part : (rank + 1) * part] for batch, part in parts]
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        start = self.start()
+        for batch in self.batches(start, len(self)):
+            yield [(index, self.epoch) for index in batch.tolist()]
 
     def state_dict(self) -> dict[str, int]:
         """Return what decides the order, and the number of batches that were given in it."""
@@ -150,32 +162,115 @@ class Loader(DataLoader[Batch]):
         )
 
 
-class TrainLoader(Loader):
-    """A loader whose position in an epoch is part of a checkpoint, in the form that Lightning saves and restores.
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Which samples make the next batches of an epoch, before their images are gathered.
+
+    Attributes:
+        first: number of the first of them in the epoch.
+        total: number of batches of the epoch.
+        epoch: counts from 0; also the view of every sample.
+        indices: of the samples of each batch ``(n,)``; where workers make the images, nothing but the batches.
+        batches: made already by workers.
+    """
+
+    first: int
+    total: int
+    epoch: int
+    indices: list[Tensor]
+    batches: list[Batch]
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Consecutive batches of an epoch on the device that trains: what one call of a training step gets.
+
+    Attributes:
+        first: number of the first of them in the epoch.
+        total: number of batches of the epoch.
+        batches: in order.
+    """
+
+    first: int
+    total: int
+    batches: list[Batch]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How an epoch is cut into pieces.
+
+    Attributes:
+        chunk: batches of a piece.
+        cut: no piece goes beyond a multiple of so many batches, because a checkpoint is saved there; None anywhere.
+        limit: batches of an epoch at most: a number, or a share as a float.
+    """
+
+    chunk: int = 1
+    cut: int | None = None
+    limit: int | float = 1.0
+
+
+class TrainLoader:
+    """Gives an epoch in pieces of several batches; its position in the epoch is part of a checkpoint.
+
+    A step is short and what Lightning does around each call is not, so a call gets as many batches as take long
+    enough. Iterating gives a :class:`Plan` a piece; the data module makes a :class:`Chunk` of it on the device.
 
     Args:
         dataset: as in :class:`Loader`.
         sampler: decides the batches and keeps the position.
-        workers: as in :class:`Loader`.
+        workers: processes that make images; without any they are gathered on the device.
+        pace: how many batches a piece has.
     """
 
-    def __init__(self, dataset: Dataset[Batch], sampler: TrainSampler, workers: int) -> None:
-        super().__init__(dataset, sampler, workers)
-        self.position = sampler
+    def __init__(self, dataset: Dataset[Batch], sampler: TrainSampler, workers: int, pace: Pace | None = None) -> None:
+        self.dataset, self.sampler, self.workers = dataset, sampler, workers
+        self.pace = pace or Pace()
+        self._stream = Loader(dataset, sampler, workers) if workers else None
 
-    def __iter__(self) -> Any:
+    @property
+    def total(self) -> int:
+        """Number of batches of an epoch."""
+        whole, limit = len(self.sampler), self.pace.limit
+        return min(limit, whole) if isinstance(limit, int) else max(int(limit * whole), 1)
+
+    def _ends(self) -> list[int]:
+        total, chunk, cut = self.total, self.pace.chunk, self.pace.cut
+        ends = {*range(chunk, total, chunk), total}
+        return sorted(ends | set(range(cut, total, cut)) if cut else ends)
+
+    def __len__(self) -> int:
+        return len(self._ends())
+
+    def __iter__(self) -> Iterator[Plan]:
         # a generator: Lightning makes the iterator of an epoch before it calls set_epoch. Workers run ahead, so the
-        # count is of the batches that left this loop, not of those that the sampler made
-        given = self.position.first
-        for batch in super().__iter__():
-            given += 1
-            self.position.given = given
-            yield batch
+        # position counts what left this loop, not what the sampler made
+        given = self.sampler.first
+        made = iter(self._stream) if self._stream is not None else None
+        if made is None:
+            self.sampler.start()
+        for end in [end for end in self._ends() if end > given]:
+            batches = [] if made is None else [next(made) for _ in range(given, end)]
+            indices = [] if made is not None else self.sampler.batches(given, end)
+            plan = Plan(given, self.total, self.sampler.epoch, indices, batches)
+            self.sampler.given = given = end
+            yield plan
 
     def state_dict(self) -> dict[str, int]:
         """Return the position as plain numbers."""
-        return self.position.state_dict()
+        return {**self.sampler.state_dict(), "chunk": self.pace.chunk}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on after the batches that a checkpoint had seen."""
-        self.position.load_state_dict(state)
+        """Go on after the batches that a checkpoint had seen.
+
+        Raises:
+            ValueError: when they are not those of this run.
+        """
+        if state["chunk"] != self.pace.chunk:
+            raise ValueError(
+                f"the checkpoint was saved inside an epoch by a run that took {state['chunk']} steps at a time, this "
+                f"one takes {self.pace.chunk}: set trainer.log_every_n_steps and the device back, or start from a "
+                "checkpoint of an epoch's end"
+            )
+        self.sampler.load_state_dict(state)

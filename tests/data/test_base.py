@@ -95,7 +95,7 @@ def test_image_data__loaders_have_the_order_names_and_pixels_of_the_splits() -> 
         assert torch.cat([b.index for b in loader]).tolist() == list(range(len(data.splits[name])))
     batch = next(iter(data.loader("train")))
     assert torch.equal(batch.inputs, data.splits["train"].gather(batch.index))
-    trained = next(iter(data.train_dataloader()))
+    trained = next(data.train_batches())
     assert not torch.equal(trained.inputs, data.splits["train"].gather(trained.index))
     assert trained.target.tolist() == data.splits["train"].target[trained.index].tolist()
 

@@ -74,7 +74,7 @@ def test_read__folder_of_parquet_files_and_labels_as_words(tmp_path: Path) -> No
 
 
 def test_train_dataloader__workers_make_the_same_batches(folder: Path) -> None:
-    here, there = (made(folder, f"dataset.workers={n}", "dataset.batch_size=8").train_dataloader() for n in (0, 2))
+    here, there = (made(folder, f"dataset.workers={n}", "dataset.batch_size=8").train_batches() for n in (0, 2))
     for a, b in zip(here, there, strict=True):
         assert all(torch.equal(x, y) for x, y in zip(a[:4], b[:4], strict=True))
 

@@ -83,7 +83,7 @@ def test_gather__resizes_to_cover_and_crops_the_centre(tmp_path: Path) -> None:
 
 
 def test_train_dataloader__workers_make_the_same_batches(root: Path) -> None:
-    here, there = (made(root, f"dataset.workers={n}", "dataset.batch_size=5").train_dataloader() for n in (0, 2))
+    here, there = (made(root, f"dataset.workers={n}", "dataset.batch_size=5").train_batches() for n in (0, 2))
     for a, b in zip(here, there, strict=True):
         assert all(torch.equal(x, y) for x, y in zip(a[:4], b[:4], strict=True))
 

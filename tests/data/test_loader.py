@@ -1,6 +1,6 @@
 """Samplers: sharing, no duplicates, resuming; the loader in this process and in workers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -9,7 +9,8 @@ from distill.data import loader
 from distill.data.augment import CropFlip
 from distill.data.base import Views
 from distill.data.images import ArrayImages
-from distill.data.loader import EvalSampler, Loader, TrainLoader, TrainSampler
+from distill.data.loader import EvalSampler, Loader, Pace, TrainLoader, TrainSampler
+from distill.outputs import Batch
 
 Place = Callable[[int, int], None]
 
@@ -28,8 +29,15 @@ def train_loader(workers: int = 0, n: int = 53, batch_size: int = 8) -> TrainLoa
     return TrainLoader(views(n), TrainSampler(n, batch_size, seed=3), workers)
 
 
-def order(batches: TrainLoader) -> list[list[int]]:
-    return [b.index.tolist() for b in batches]
+def batches(loader: TrainLoader) -> Iterator[Batch]:
+    for plan in loader:
+        made = loader.dataset
+        assert isinstance(made, Views)
+        yield from plan.batches or made.chunk(plan).batches
+
+
+def order(loader: TrainLoader) -> list[list[int]]:
+    return [b.index.tolist() for b in batches(loader)]
 
 
 @pytest.mark.parametrize("size", [16, 64, 67, 65])
@@ -79,9 +87,9 @@ def test_eval_sampler__every_sample_once_in_order(place: Place, world: int) -> N
 def test_loader__workers_make_the_same_batches() -> None:
     here, there = train_loader(0), train_loader(2)
     for epoch in range(2):
-        here.position.set_epoch(epoch)
-        there.position.set_epoch(epoch)
-        pairs = list(zip(here, there, strict=True))
+        here.sampler.set_epoch(epoch)
+        there.sampler.set_epoch(epoch)
+        pairs = list(zip(batches(here), batches(there), strict=True))
         assert len(pairs) == len(here) == 7
         for a, b in pairs:
             assert all(torch.equal(x, y) for x, y in zip(a[:4], b[:4], strict=True))
@@ -109,38 +117,61 @@ def test_loader__leaves_the_global_random_numbers_alone() -> None:
 @pytest.mark.parametrize("step", [0, 1, 6, 7])
 def test_train_loader__resumes_after_any_step(workers: int, step: int) -> None:
     unbroken = train_loader()
-    unbroken.position.set_epoch(4)
+    unbroken.sampler.set_epoch(4)
     expected = order(unbroken)
-    unbroken.position.set_epoch(5)
+    unbroken.sampler.set_epoch(5)
     following = order(unbroken)
 
     broken = train_loader(workers)
-    broken.position.set_epoch(4)
-    batches = iter(broken)
+    broken.sampler.set_epoch(4)
+    begun = iter(broken)
     for _ in range(step):
-        next(batches)
+        next(begun)
     state = broken.state_dict()
     assert state["given"] == step
 
     resumed = train_loader(workers)
     resumed.load_state_dict(state)
     assert resumed.state_dict() == state
-    resumed.position.set_epoch(4)
+    resumed.sampler.set_epoch(4)
     assert len(resumed) == 7
     assert order(resumed) == expected[step:]
     assert resumed.state_dict()["given"] == 7
     assert order(resumed) == expected
-    resumed.position.set_epoch(5)
+    resumed.sampler.set_epoch(5)
     assert resumed.state_dict()["given"] == 0
     assert order(resumed) == following
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("pace", "pieces"),
+    [(Pace(3), [3, 3, 1]), (Pace(50), [7]), (Pace(4, cut=3), [3, 1, 2, 1]), (Pace(4, limit=5), [4, 1]),
+     (Pace(4, limit=0.5), [3]), (Pace(4, limit=0.01), [1])],
+)  # fmt: skip
+def test_train_loader__pieces_hold_the_same_batches(workers: int, pace: Pace, pieces: list[int]) -> None:
+    whole = order(train_loader())
+    loader = TrainLoader(views(), TrainSampler(53, 8, seed=3), workers, pace)
+    plans = list(loader)
+    assert [len(p.batches or p.indices) for p in plans] == pieces
+    assert len(loader) == len(pieces)
+    assert [p.first for p in plans] == [sum(pieces[:i]) for i in range(len(pieces))]
+    assert {p.total for p in plans} == {sum(pieces)}
+    assert order(loader) == whole[: sum(pieces)]
+
+
+def test_train_loader__refuses_a_position_by_other_pieces() -> None:
+    state = TrainLoader(views(), TrainSampler(53, 8, seed=3), 0, Pace(4)).state_dict()
+    with pytest.raises(ValueError, match="4 steps at a time, this one takes 1: set trainer.log_every_n_steps"):
+        train_loader().load_state_dict(state)
 
 
 def test_train_loader__resumes_on_another_number_of_devices(place: Place) -> None:
     expected = order(train_loader(n=64))[3:]
     saved = train_loader(n=64)
-    batches = iter(saved)
+    begun = iter(saved)
     for _ in range(3):
-        next(batches)
+        next(begun)
     state = saved.state_dict()
     parts = []
     for rank in range(2):
