@@ -100,7 +100,9 @@ def test_fit__killed_and_started_again_is_bit_identical(
     assert len(rows) == 1 + len(record["history"])
 
 
-def test_fit__sigterm_saves_at_the_end_of_the_call_and_says_so(unbroken: tuple[list[str], dict, dict], tmp_path: Path) -> None:
+def test_fit__sigterm_saves_at_the_end_of_the_call_and_says_so(
+    unbroken: tuple[list[str], dict, dict], tmp_path: Path
+) -> None:
     extra, record, weights = unbroken
     cfg = config(tmp_path, *extra, "checkpoint_every=null")
     assert killed_at(7, signal.SIGTERM, cfg) == 143
