@@ -152,7 +152,8 @@ def assemble(cfg: Config) -> Parts:
     taps = _taps_by_teacher(objective.teacher_taps, names) if names else {}
     teachers: dict[str, Teacher] = {n: make_teacher(n, cfg["teacher"][n], data, taps[n]) for n in names}
     try:
-        student = Tapped(network, input_spec(network, data.mean, data.std), objective.student_taps)
+        spec = input_spec(network, data.mean, data.std)
+        student = Tapped(network, spec, objective.student_taps, cfg["channels_last"])
     except ValueError as error:
         raise ConfigError([f"student: {error}"]) from error
     shape = (data.channels, *data.image_size)

@@ -68,6 +68,7 @@ class Root:
     rerun: bool = False  # train again what is already complete
     quiet: bool = False  # lines for a log instead of a progress bar
     compile: bool = False  # torch.compile the student
+    channels_last: bool = True  # memory layout that convolutions are faster with; results differ by rounding only
     ema_decay: float | None = None  # exponential moving average of the student's weights; null for none
     schedule_interval: Interval = Interval.epoch  # how often schedules move: epoch or step
     teacher_average: Average = Average.logits  # with several teachers

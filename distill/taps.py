@@ -54,6 +54,8 @@ class Tapped(nn.Module):
         network: maps normalised images ``(N, C, H, W)`` to logits ``(N, K)``.
         input_spec: mean, std and size of the network's input; other sizes are resized (bilinear, antialiased).
         taps: names of the features to return, friendly or module paths; ``path:in`` reads a module's input.
+        channels_last: keep images, feature maps and 4-D weights with the channels innermost, which convolutions are
+            faster with; the results differ by rounding only.
 
     Raises:
         ValueError: when a tap does not exist.
@@ -62,9 +64,12 @@ class Tapped(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, network: nn.Module, input_spec: InputSpec, taps: Iterable[str] = ()) -> None:
+    def __init__(
+        self, network: nn.Module, input_spec: InputSpec, taps: Iterable[str] = (), channels_last: bool = False
+    ) -> None:
         super().__init__()
-        self.network = network
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.network = network.to(memory_format=torch.channels_last) if channels_last else network
         self.size = input_spec.size
         mean, std = (torch.tensor(v, dtype=torch.float32).view(-1, 1, 1) for v in (input_spec.mean, input_spec.std))
         self.register_buffer("scale", 1 / std, persistent=False)
@@ -93,7 +98,7 @@ class Tapped(nn.Module):
     def normalize(self, images: Tensor) -> Tensor:
         """Return pixels ``(N, C, H, W)``, uint8 or float in [0, 1], as the network wants them."""
         scale = self.scale / 255 if images.dtype == torch.uint8 else self.scale
-        x = torch.addcmul(self.shift, images.to(scale.dtype), scale)
+        x = torch.addcmul(self.shift, images.to(scale.dtype, memory_format=self.layout), scale)
         if self.size is not None and tuple(x.shape[-2:]) != self.size:
             x = F.interpolate(x, self.size, mode="bilinear", antialias=True)
         return x

@@ -98,16 +98,17 @@ def _bare(cfg: dict[str, Any], steps: int) -> float:
     import torch
     from torch.nn import functional as F
 
-    from distill.assemble import assemble
+    from distill.assemble import assemble, make_network
     from distill.config import resolved
 
     plain = resolved(cfg)
     plain["teacher"] = _built(plain["teacher"])
-    parts = assemble(plain)
+    teacher = make_network(next(iter(plain["teacher"].values()))["network"], "teacher", None).eval()
+    parts = assemble({**plain, "channels_last": False})
     student = parts.student.network.train()
-    teacher = next(iter(parts.teachers.values())).network  # type: ignore[attr-defined]
     mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (parts.data.mean, parts.data.std))
-    optimizer = parts.module.optimizer_factory(student.parameters())
+    settings = {k: v for k, v in plain["optimizer"].items() if k not in ("_target_", "fused")}
+    optimizer = torch.optim.SGD(student.parameters(), **settings)
     temperature = parts.objective.values.get("kd.temperature", 4.0)
     ce, kd = parts.objective.weights["ce"], parts.objective.weights["kd"]
     split, augment, size = parts.data.splits["train"], parts.data.augment, parts.data.batch_size

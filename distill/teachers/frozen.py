@@ -7,11 +7,12 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from distill.folding import fold
 from distill.outputs import Batch, InputSpec, Outputs, Spec
-from distill.taps import Tapped
+from distill.taps import Tapped, published
 from distill.teachers.base import Teacher
 
-PRECISIONS = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
+PRECISIONS = {"auto": None, "32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 
 
 class Frozen(Teacher):
@@ -19,17 +20,24 @@ class Frozen(Teacher):
 
     Args:
         network: maps normalised images ``(N, C, H, W)`` to logits ``(N, K)``; put in eval mode, gradients off.
-        precision: ``"32"``, ``"bf16"`` or ``"16"``: dtype of its weights and its arithmetic; outputs are float32.
+        precision: ``"32"``, ``"bf16"`` or ``"16"``: dtype of its weights and its arithmetic; ``"auto"``: 32, but what
+            autocast has where the student trains under it. Outputs are float32.
+        channels_last: as in :class:`~distill.taps.Tapped`.
+        fold: fold batch normalisation into the convolutions before it, exact up to rounding.
 
     Raises:
         ValueError: for another precision.
     """
 
-    def __init__(self, network: nn.Module, precision: str = "32") -> None:
+    def __init__(
+        self, network: nn.Module, precision: str = "auto", channels_last: bool = True, fold: bool = True
+    ) -> None:
         if precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
         self.network = network.requires_grad_(False).eval()
-        self.dtype = PRECISIONS[precision]
+        self.automatic = precision == "auto"
+        self.dtype = PRECISIONS[precision] or torch.float32
+        self.channels_last, self.fold = channels_last, fold
         self.tapped: Tapped | None = None
 
     def read(self, input_spec: InputSpec, taps: Iterable[str]) -> None:
@@ -38,7 +46,10 @@ class Frozen(Teacher):
         Raises:
             ValueError: when a tap does not exist.
         """
-        self.tapped = Tapped(self.network, input_spec, taps).eval()
+        taps = list(taps)
+        if self.fold:
+            fold(self.network, [published(self.network).get(tap, tap) for tap in taps])
+        self.tapped = Tapped(self.network, input_spec, taps, self.channels_last).eval()
 
     def _reader(self) -> Tapped:
         if self.tapped is None:
@@ -60,6 +71,10 @@ class Frozen(Teacher):
 
     def __call__(self, batch: Batch) -> Outputs:
         """Return logits and tapped features for a batch, float32, usable in a graph that trains a student."""
+        device = batch.inputs.device.type
+        if self.automatic and torch.is_autocast_enabled(device) and self.dtype == torch.float32:
+            self.dtype = torch.get_autocast_dtype(device)
+            self.to(batch.inputs.device)
         outputs = self._answer(batch)
         # a tensor made under inference_mode may not be saved for backward; a float32 copy of it may
         return Outputs(

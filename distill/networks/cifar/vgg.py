@@ -29,7 +29,8 @@ class VGG(nn.Module):
         )
         # a ReLU outside its block: inside, a two-convolution block could not be tapped before the activation
         self.relu0, self.relu1, self.relu2, self.relu3, self.relu4 = (nn.ReLU() for _ in _WIDTHS)
-        self.pool0, self.pool1, self.pool2, self.pool3 = (nn.MaxPool2d(2) for _ in _WIDTHS[1:])
+        self.pool0, self.pool1, self.pool2 = (nn.MaxPool2d(2) for _ in range(3))
+        self.pool3 = _PoolOfLarge(2)
         self.pool4 = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
         self.classifier = nn.Linear(_WIDTHS[-1], num_classes)
@@ -48,13 +49,19 @@ class VGG(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits ``(N, K)`` of images ``(N, C, H, W)``."""
-        large = x.shape[2] == 64
         x = self.pool0(self.relu0(self.block0(x)))
         x = self.pool1(self.relu1(self.block1(x)))
         x = self.pool2(self.relu2(self.block2(x)))
         x = self.relu3(self.block3(x))
-        x = self.relu4(self.block4(self.pool3(x) if large else x))
+        x = self.relu4(self.block4(self.pool3(x)))
         return self.classifier(self.flatten(self.pool4(x)))
+
+
+class _PoolOfLarge(nn.MaxPool2d):
+    """Halves the maps of 64x64 images, which are 8x8 by then; leaves those of 32x32 images."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input) if input.shape[2] == 8 else input
 
 
 def _stage(inputs: int, outputs: int, depth: int) -> nn.Sequential:
