@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -43,8 +44,9 @@ def input_spec(network: torch.nn.Module, mean: Sequence[float], std: Sequence[fl
 
 
 def make_data(cfg: Config) -> ImageData:
-    """Return the data module of a config, with the run's seed for shuffling and augmentation."""
-    data: ImageData = build(cfg["dataset"], "dataset", partial=True)(seed=cfg["seed"])
+    """Return the data module of a config, with the seed of shuffling and augmentation."""
+    seed = cfg["seed"] if cfg["data_seed"] is None else cfg["data_seed"]
+    data: ImageData = build(cfg["dataset"], "dataset", partial=True)(seed=seed)
     return data
 
 
@@ -79,6 +81,7 @@ def make_teacher(name: str, node: Config, data: ImageData, taps: list[str]) -> F
     key = f"teacher.{name}"
     path = None if node["checkpoint"] in ("train", "built") else node["checkpoint"]
     with torch.random.fork_rng():
+        torch.manual_seed(0)  # a teacher that comes untrained is the same one for every seed of the student
         network = make_network(node["network"], f"{key}.network", path)
     teacher: Frozen = build(node, key, drop=TEACHER_KEYS, partial=True)(network=network)
     try:
@@ -88,7 +91,7 @@ def make_teacher(name: str, node: Config, data: ImageData, taps: list[str]) -> F
     return teacher
 
 
-def _taps_by_teacher(taps: list[str], names: list[str]) -> dict[str, list[str]]:
+def taps_by_teacher(taps: list[str], names: list[str]) -> dict[str, list[str]]:
     """Split ``teacher/tap`` names by teacher; with one teacher the plain name is enough."""
     if len(names) == 1:
         return {names[0]: taps}
@@ -135,22 +138,38 @@ def _teacher_specs(teachers: dict[str, Teacher], shape: tuple[int, int, int], cl
     return {"logits": next(iter(specs.values()))["logits"], **joined} if specs else {}
 
 
-def assemble(cfg: Config) -> Parts:
+class Sharing(Protocol):
+    """What trainings in one process have in common; see :mod:`distill.together`."""
+
+    def data(self, cfg: Config) -> ImageData:
+        """Return the data module of a config."""
+
+    def teacher(self, cfg: Config, name: str, data: ImageData) -> Teacher:
+        """Return a teacher of a config."""
+
+
+def assemble(cfg: Config, sharing: Sharing | None = None) -> Parts:
     """Return the parts of one run, connectors built, random weights set by ``cfg["seed"]``.
 
     Args:
         cfg: resolved config of one training; each teacher's ``checkpoint`` is a path, ``built`` or ``train``.
+        sharing: gives data and teachers where other trainings use them too.
 
     Raises:
         ConfigError: one sentence for each mistake that shows when the parts meet.
     """
     torch.manual_seed(cfg["seed"])
-    data = make_data(cfg)
+    data = make_data(cfg) if sharing is None else sharing.data(cfg)
     network = make_network(cfg["student"], "student", None)
     objective = make_objective(cfg["loss"])
     names = list(cfg["teacher"])
-    taps = _taps_by_teacher(objective.teacher_taps, names) if names else {}
-    teachers: dict[str, Teacher] = {n: make_teacher(n, cfg["teacher"][n], data, taps[n]) for n in names}
+    taps = taps_by_teacher(objective.teacher_taps, names) if names else {}
+    teachers: dict[str, Teacher] = {}
+    for name in names:
+        if sharing is None:
+            teachers[name] = make_teacher(name, cfg["teacher"][name], data, taps[name])
+        else:
+            teachers[name] = sharing.teacher(cfg, name, data)
     try:
         spec = input_spec(network, data.mean, data.std)
         student = Tapped(network, spec, objective.student_taps, cfg["channels_last"])

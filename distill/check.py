@@ -98,6 +98,8 @@ def _scalars(config: Config) -> Iterator[str]:
             f"trainer.check_val_every_n_epoch={every}: must divide trainer.max_epochs={epochs}, "
             "so that the last epoch is evaluated"
         )
+    if config["together"] is True and config["trainer"].get("devices") not in (1, "1", "auto"):
+        yield f"together=true: trains on one device; set trainer.devices=1, not {shown(config['trainer']['devices'])}"
     decay = config["ema_decay"]
     if isinstance(decay, int | float) and not 0 <= decay < 1:
         yield f"ema_decay={decay}: must be in [0, 1), such as 0.999; null averages nothing"

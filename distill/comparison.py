@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from distill import check
 from distill.config import Config, ConfigError, merged, resolved
@@ -33,25 +33,90 @@ def run(cfg: Mapping[str, Any], overrides: Sequence[str] = (), checked: bool = F
         problems = check.problems(cfg)
         if problems:
             raise ConfigError(problems)
-    typed = list(overrides)
-    names = list(cfg["teacher"])
-    teachers = {name: _teacher(cfg, name, typed) for name in names}
-    with_teachers = dict(cfg)
-    with_teachers["teacher"] = {n: {**cfg["teacher"][n], "checkpoint": path} for n, (path, _) in teachers.items()}
-    seeds = [cfg["seed"] + i for i in range(cfg["seeds"])]
-    arms: dict[str, list[Record]] = {}
-    if cfg["alone"] or not names:
-        arms["alone"] = [fit(alone(cfg, s), typed, _title("student alone", s, seeds)) for s in seeds]
-    if names:
-        arms["distilled"] = [
-            fit(resolved({**with_teachers, "seed": s}), typed, _title("student distilled", s, seeds)) for s in seeds
-        ]
-    return Result(
-        teachers={n: record for n, (_, record) in teachers.items() if record is not None},
-        arms=arms,
-        folders={arm: [str(folder_of(r["config"])) for r in found] for arm, found in arms.items()},
-        overrides=typed,
-    )
+    result = run_all([cfg], [overrides])[0]
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+def run_all(configs: Sequence[Mapping[str, Any]], overrides: Sequence[Sequence[str]]) -> list[Result | BaseException]:
+    """Do several comparisons; the students of those with ``together`` train in one process. Checks nothing.
+
+    Args:
+        configs: one a comparison.
+        overrides: what the user typed for each.
+
+    Returns:
+        The result of each, or what went wrong in it.
+    """
+    plans: list[_Plan | BaseException] = [
+        _caught(_Plan, cfg, list(typed)) for cfg, typed in zip(configs, overrides, strict=True)
+    ]
+    made = [plan for plan in plans if isinstance(plan, _Plan)]
+    jobs = {str(folder_of(job)): (job, title, plan) for plan in made for job, title in plan.jobs}
+    records: dict[str, Record | BaseException] = {}
+    together = {folder: (job, title) for folder, (job, title, plan) in jobs.items() if plan.together}
+    if together:
+        from distill.together import fit_together
+
+        found = fit_together(list(together.values()), made[0].overrides)
+        records |= dict(zip(together, found, strict=True))
+    for folder, (job, title, plan) in jobs.items():
+        if folder not in together:
+            records[folder] = _caught(fit, job, plan.overrides, title)
+            if isinstance(records[folder], BaseException) and len(configs) == 1:
+                break
+    return [_caught(plan.result, records) if isinstance(plan, _Plan) else plan for plan in plans]
+
+
+T = TypeVar("T")
+
+
+def _caught(make: Callable[..., T], *arguments: Any) -> T | BaseException:
+    try:
+        return make(*arguments)
+    except Exception as error:
+        return error
+
+
+class _Plan:
+    """One comparison: its teachers, trained already where the config says so, and the trainings that it takes."""
+
+    def __init__(self, cfg: Mapping[str, Any], overrides: list[str]) -> None:
+        self.overrides, self.together = overrides, bool(cfg["together"])
+        names = list(cfg["teacher"])
+        teachers = {name: _teacher(cfg, name, overrides) for name in names}
+        self.teachers = {name: record for name, (_, record) in teachers.items() if record is not None}
+        taught = {name: {**cfg["teacher"][name], "checkpoint": path} for name, (path, _) in teachers.items()}
+        seeds = [cfg["seed"] + i for i in range(cfg["seeds"])]
+        if self.together and cfg["data_seed"] is None:
+            cfg = {**cfg, "data_seed": cfg["seed"]}
+        self.arms: dict[str, list[tuple[Config, str]]] = {}
+        if cfg["alone"] or not names:
+            self.arms["alone"] = [(alone(cfg, s), _title("student alone", s, seeds)) for s in seeds]
+        if names:
+            own = [resolved({**cfg, "teacher": taught, "seed": s}) for s in seeds]
+            titles = [_title("student distilled", s, seeds) for s in seeds]
+            self.arms["distilled"] = list(zip(own, titles, strict=True))
+
+    @property
+    def jobs(self) -> list[tuple[Config, str]]:
+        """Every training of a student, with its title."""
+        return [job for jobs in self.arms.values() for job in jobs]
+
+    def result(self, records: Mapping[str, Record | BaseException]) -> Result:
+        """Return the comparison, given the record of each run folder, or raise what there is in the place of one."""
+        folders = {arm: [str(folder_of(cfg)) for cfg, _ in jobs] for arm, jobs in self.arms.items()}
+        for error in records.values():
+            if isinstance(error, BaseException) and any(records.get(f) is error for f in sum(folders.values(), [])):
+                raise error
+        complete = {folder: record for folder, record in records.items() if not isinstance(record, BaseException)}
+        return Result(
+            teachers=self.teachers,
+            arms={arm: [complete[folder] for folder in found] for arm, found in folders.items()},
+            folders=folders,
+            overrides=self.overrides,
+        )
 
 
 def _title(what: str, seed: int, seeds: Sequence[int]) -> str:
@@ -66,7 +131,10 @@ def alone(cfg: Mapping[str, Any], seed: int) -> Config:
 def teacher_config(cfg: Mapping[str, Any], name: str) -> Config:
     """Return the resolved config that trains a teacher: its network as student, its ``training`` laid on top."""
     node = cfg["teacher"][name]
-    base = {**cfg, "student": node["network"], "teacher": {}, "loss": {"ce": CE}, "ema_decay": None, "compile": False}
+    base = {
+        **cfg, "student": node["network"], "teacher": {}, "loss": {"ce": CE}, "ema_decay": None, "compile": False,
+        "data_seed": None,
+    }  # fmt: skip
     return resolved(merged(base, node["training"]))
 
 

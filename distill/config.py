@@ -62,6 +62,8 @@ class Root:
 
     seed: int = 0  # first seed
     seeds: int = 3  # number of seeds: seed, seed + 1, …
+    data_seed: int | None = None  # order and augmentation of the data; null: the run's seed
+    together: bool = False  # train all students in one process, on one data stream and one pass of the teacher
     alone: bool = True  # also train the student without a teacher, to say what teaching is worth
     out: str = "runs"  # where every run is kept, by fingerprint
     check: Check = Check.full  # only: compose and check, train nothing
@@ -90,8 +92,8 @@ class Root:
 ConfigStore.instance().store(name="root", node=Root)
 
 IRRELEVANT = {
-    "pair", "seeds", "alone", "out", "check", "rerun", "quiet", "tags", "logger", "scheduler", "checkpoint_every",
-    "ckpt_path",
+    "pair", "seeds", "alone", "out", "check", "rerun", "quiet", "tags", "together", "logger", "scheduler",
+    "checkpoint_every", "ckpt_path",
 }  # fmt: skip
 """Root keys that do not change what one training computes; ``scheduler`` is interpolated into the terms by then."""
 

@@ -13,11 +13,14 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distill import records
 from distill.config import IRRELEVANT, Config, fingerprint
 from distill.records import RESULT, Record, is_complete, lock, read_json, write_json, write_text
+
+if TYPE_CHECKING:
+    from distill.together import Member
 
 LAST, BEST, STUDENT = "checkpoints/last.ckpt", "checkpoints/best.ckpt", "student.safetensors"
 
@@ -44,7 +47,8 @@ def identity(cfg: Config) -> Config:
         path = node["checkpoint"]
         known = Path(path).is_file() if path not in ("train", "built") else False
         teachers[name] = {**node, "checkpoint": digest(path) if known else path, "training": None}
-    return {**kept, "teacher": teachers}
+    own = {"teacher": teachers, "data_seed": cfg["seed"] if cfg["data_seed"] is None else cfg["data_seed"]}
+    return {**kept, **own}
 
 
 def label(cfg: Config) -> str:
@@ -65,13 +69,14 @@ def folder_of(cfg: Config) -> Path:
     return Path(cfg["out"]) / f"{label(cfg)}-{fingerprint(identity(cfg))}"
 
 
-def fit(cfg: Config, overrides: list[str], title: str) -> Record:
+def fit(cfg: Config, overrides: list[str], title: str, member: Member | None = None) -> Record:
     """Train what a resolved config describes, unless its record is complete; go on where it was interrupted.
 
     Args:
         cfg: resolved config of one training.
         overrides: what the user typed, for the record.
         title: what this run is, for the progress display.
+        member: its place among trainings that take turns in this process, see :mod:`distill.together`.
 
     Returns:
         The complete record, as in ``result.json``.
@@ -96,7 +101,7 @@ def fit(cfg: Config, overrides: list[str], title: str) -> Record:
         else:
             from distill.training import train
 
-            train(cfg, folder, overrides, title)
+            train(cfg, folder, overrides, title, member)
         record = read_json(folder / RESULT)
     if record is None or not is_complete(record):
         raise TrainingFailed(f"{folder}: no complete {RESULT} was written")

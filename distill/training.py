@@ -9,7 +9,7 @@ import traceback
 import warnings
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
@@ -31,6 +31,9 @@ from distill.outputs import Batch
 from distill.progress import Bar, Lines
 from distill.records import RESULT, Record, write_json
 from distill.taps import Tapped
+
+if TYPE_CHECKING:
+    from distill.together import Member
 
 OURS = ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "limit_train_batches")
 """Arguments of the trainer that the module and the loader see to, because Lightning counts calls, not steps."""
@@ -61,7 +64,7 @@ class Keeper(Checkpoint):
             write_metrics(self.folder, pl_module.history)
 
 
-def train(cfg: Config, folder: Path, overrides: list[str], title: str) -> None:
+def train(cfg: Config, folder: Path, overrides: list[str], title: str, member: Member | None = None) -> None:
     """Train what a resolved config describes in this process, from its last checkpoint if there is one.
 
     Args:
@@ -69,6 +72,7 @@ def train(cfg: Config, folder: Path, overrides: list[str], title: str) -> None:
         folder: where its record, checkpoints and metrics go.
         overrides: what the user typed, for the record.
         title: what this run is, for the progress display.
+        member: its place among trainings that take turns in this process.
 
     Raises:
         distill.modules.base.DivergenceError: when a term of the objective became NaN or infinite.
@@ -82,17 +86,19 @@ def train(cfg: Config, folder: Path, overrides: list[str], title: str) -> None:
     }  # fmt: skip
     trainer: pl.Trainer | None = None
     try:
-        parts = assemble(cfg)
+        parts = assemble(cfg, None if member is None else member.group)
         record["code"] = records.code_hash(cfg)
         if not rank():
             write_json(folder / RESULT, record)
-        trainer = make_trainer(cfg, parts, folder, record, title)
+        trainer = make_trainer(cfg, parts, folder, record, title, member)
         parts.module.provenance = {"config": cfg, "label": record["label"]}
         last = folder / LAST
         start = str(last) if last.is_file() else cfg["ckpt_path"]
         if cfg["compile"]:
             parts.student.network.compile()
         parts.data.pace = pace(cfg, parts, trainer.strategy.root_device)
+        if member is not None:
+            parts.data.pace = member.group.pace(parts.data.pace)
         trainer.fit(parts.module, parts.data, ckpt_path=start, weights_only=True)
         if trainer.is_global_zero:
             write_json(
@@ -105,7 +111,8 @@ def train(cfg: Config, folder: Path, overrides: list[str], title: str) -> None:
         raise Interrupted(f"{title}: stopped by SIGTERM after {parts.module.global_step} steps") from signal
     except Exception as error:
         if not rank():
-            kept = f"; the last good checkpoint is {folder / LAST}" if isinstance(error, DivergenceError) else ""
+            good = isinstance(error, DivergenceError) and (folder / LAST).is_file()
+            kept = f"; the last good checkpoint is {folder / LAST}" if good else ""
             message = f"{' '.join(str(error).split())}{kept}"
             write_json(folder / RESULT, {**record, "status": "failed", "error": message})
             records.write_text(folder / "error.log", traceback.format_exc())
@@ -132,14 +139,16 @@ def quiet_lightning() -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
-def make_trainer(cfg: Config, parts: Parts, folder: Path, record: Record, title: str) -> pl.Trainer:
+def make_trainer(
+    cfg: Config, parts: Parts, folder: Path, record: Record, title: str, member: Member | None = None
+) -> pl.Trainer:
     """Return the Lightning trainer of a run: its callbacks, its logger, its folder."""
     checkpoints = folder / Path(LAST).parent
     common: dict[str, Any] = {
         "dirpath": checkpoints, "enable_version_counter": False, "save_top_k": 1, "save_on_train_epoch_end": True,
     }  # fmt: skip
     callbacks: list[Callback] = [
-        Lines(title) if cfg["quiet"] else Bar(title),
+        Lines(title) if cfg["quiet"] or member is not None else Bar(title),  # a terminal has room for one bar
         Keeper(folder),
         ModelCheckpoint(filename=Path(LAST).stem, **common),
     ]
@@ -149,6 +158,8 @@ def make_trainer(cfg: Config, parts: Parts, folder: Path, record: Record, title:
     if "val" in parts.data.eval_names:
         common |= {"monitor": "val/accuracy", "mode": "max", "save_on_train_epoch_end": False}
         callbacks.append(_BestCheckpoint(filename=Path(BEST).stem, **common))
+    if member is not None:
+        callbacks.append(member)
     if cfg["ema_decay"] is not None:
         callbacks.append(EMAWeightAveraging(decay=cfg["ema_decay"]))
     loggers = []

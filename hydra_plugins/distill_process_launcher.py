@@ -75,16 +75,7 @@ class ProcessLauncher(Launcher):
         return [outcome for _, outcome in jobs]
 
     def _job(self, number: int, overrides: list[str]) -> tuple[Cell, JobReturn]:
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
-        with open_dict(config):
-            config.hydra.job.id = config.hydra.job.num = number
-        before = HydraConfig.instance().cfg
-        HydraConfig.instance().set_config(config)  # ${hydra:job.num} in the folder's name reads it
-        try:
-            sweep = Path(str(config.hydra.sweep.dir))
-            folder = sweep / str(config.hydra.sweep.subdir)
-        finally:
-            HydraConfig.instance().cfg = before
+        config, sweep, folder = composed(self.hydra_context, self.config, number, overrides)
         typed = {o.lower() for o in self.config.hydra.overrides.task}
         passed = [*where(self.config), *overrides, *forwarded(self.config.hydra.overrides.hydra)]
         cell = Cell(
@@ -102,6 +93,22 @@ class ProcessLauncher(Launcher):
         with open_dict(config):
             del config["hydra"]
         return cell, JobReturn(overrides=overrides, cfg=config, working_dir=str(folder), task_name="distill")
+
+
+def composed(
+    context: HydraContext, config: DictConfig, number: int, overrides: list[str]
+) -> tuple[DictConfig, Path, Path]:
+    """Return the config of a cell, the folder of its sweep and its own."""
+    cell = context.config_loader.load_sweep_config(config, overrides)
+    with open_dict(cell):
+        cell.hydra.job.id = cell.hydra.job.num = number
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(cell)  # ${hydra:job.num} in the folder's name reads it
+    try:
+        sweep = Path(str(cell.hydra.sweep.dir))
+        return cell, sweep, sweep / str(cell.hydra.sweep.subdir)
+    finally:
+        HydraConfig.instance().cfg = before
 
 
 def where(config: DictConfig) -> list[str]:

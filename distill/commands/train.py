@@ -97,7 +97,7 @@ def application(cfg: DictConfig) -> float:
     try:
         return _compare(cfg, list(job.overrides.task), Path(job.runtime.output_dir))
     except Exception as error:
-        code, sentence = _explain(error)
+        code, sentence = explain(error)
         if many:
             named = f"[{job.job.num}] {job.job.override_dirname}: {sentence}"
             failed.append(named)
@@ -112,14 +112,20 @@ def application(cfg: DictConfig) -> float:
 def _compare(cfg: DictConfig, overrides: list[str], folder: Path) -> float:
     from distill.comparison import run
     from distill.fit import rank
-    from distill.plots import curves
 
     result = run(plain(cfg), overrides, checked=True)
     if not rank():
-        result.save(folder)
-        curves(result, folder / CURVES)
-        _show(result, folder, bool(cfg.quiet))
+        keep(result, folder, bool(cfg.quiet))
     return result.objective
+
+
+def keep(result: Result, folder: Path, quiet: bool) -> None:
+    """Write summary and curves of a comparison into its folder, and print it."""
+    from distill.plots import curves
+
+    result.save(folder)
+    curves(result, folder / CURVES)
+    _show(result, folder, quiet)
 
 
 def _show(result: Result, folder: Path, quiet: bool) -> None:
@@ -142,7 +148,7 @@ def _show(result: Result, folder: Path, quiet: bool) -> None:
     print(f"{'comparison:':<20} {near}/ (summary.json, {CURVES})", flush=True)
 
 
-def _explain(error: Exception) -> tuple[int, str]:
+def explain(error: BaseException) -> tuple[int, str]:
     """Return the exit code for an error and what to say of it; raises again what is a fault of the program."""
     from distill.fit import TERMINATED, Interrupted, TrainingFailed
     from distill.modules.base import DivergenceError

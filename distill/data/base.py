@@ -127,6 +127,7 @@ class ImageData(pl.LightningDataModule):
                 raise ValueError(f"dataset.{name}={list(value)}: must be one number a channel, {self.channels}")
         self._splits: dict[str, Images] = {}
         self.pace = Pace()
+        self.recent: dict[tuple[int, int, int, torch.device], Chunk] | None = None
         self._resident: tuple[torch.device, Views] | None = None
 
     @abstractmethod
@@ -229,10 +230,20 @@ class ImageData(pl.LightningDataModule):
 
     def chunk(self, plan: Plan, device: torch.device) -> Chunk:
         """Return the batches of a plan on a device; images that are kept there are gathered and augmented there."""
-        if plan.batches:
-            return Chunk(plan.first, plan.total, [made.to(device) for made in plan.batches])
-        made = self._on(device).chunk(plan)
-        return Chunk(made.first, made.total, [batch.to(device) for batch in made.batches])
+        key = (plan.epoch, plan.first, len(plan.batches) or len(plan.indices), device)
+        if self.recent is not None and key in self.recent:
+            return self.recent[key]
+        batches = plan.batches or self._on(device).chunk(plan).batches
+        made = Chunk(plan.first, plan.total, [batch.to(device) for batch in batches])
+        if self.recent is not None:
+            self.recent.clear()
+            self.recent[key] = made
+        return made
+
+    def share(self, other: "ImageData") -> None:
+        """Have the images, and the batches of the moment, in common with another data module of the same config."""
+        other.recent = {} if other.recent is None else other.recent
+        self._splits, self._resident, self.recent = other.splits, other._resident, other.recent
 
     def transfer_batch_to_device(self, batch: Plan | Batch, device: torch.device, dataloader_idx: int) -> Chunk | Batch:
         """Return what a loader gave, on the device, as Lightning asks for it."""

@@ -108,7 +108,7 @@ class DistillationModule(pl.LightningModule):
         self._started = perf_counter()
         self._log_every = 1
 
-    def prefetch(self, batches: Sequence[Batch]) -> None:  # noqa: B027 - a subclass with teachers asks them
+    def prefetch(self, batches: Sequence[Batch]) -> None:
         """Let teachers look several batches up at once, before :meth:`teach` is called with each."""
 
     def teach(self, batch: Batch) -> Outputs | None:
@@ -246,6 +246,10 @@ class DistillationModule(pl.LightningModule):
         first = torch.where(values.isfinite(), never, steps[:, None]).min(0).values
         found = (self.first_bad < 0) & (first < never)
         self.first_bad = torch.where(found, first, self.first_bad)
+
+    def waited(self, seconds: float) -> None:
+        """Leave out of the record a time in which this training did nothing."""
+        self._started += seconds
 
     def raise_if_diverged(self) -> None:
         """Stop a run whose loss is no longer a number.

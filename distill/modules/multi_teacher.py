@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -54,6 +54,10 @@ class MultiTeacher(DistillationModule):
         super().on_fit_start()
         for teacher in self.teachers.values():
             teacher.to(self.device)
+
+    def prefetch(self, batches: Sequence[Batch]) -> None:
+        for teacher in self.teachers.values():
+            teacher.prefetch(batches)
 
     def teach(self, batch: Batch) -> Outputs:
         """Return the joined outputs of all teachers for a batch."""

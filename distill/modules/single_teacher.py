@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from distill.modules.base import DistillationModule
@@ -24,6 +25,9 @@ class SingleTeacher(DistillationModule):
     def on_fit_start(self) -> None:
         super().on_fit_start()
         self.teacher.to(self.device)
+
+    def prefetch(self, batches: Sequence[Batch]) -> None:
+        self.teacher.prefetch(batches)
 
     def teach(self, batch: Batch) -> Outputs:
         """Return the teacher's outputs for a batch."""

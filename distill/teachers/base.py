@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -24,6 +24,9 @@ class Teacher(ABC):
         Raises:
             ValueError: when a tap does not exist.
         """
+
+    def prefetch(self, batches: Sequence[Batch]) -> None:  # noqa: B027
+        """Expect these batches next; nothing to do unless answers can be had for many batches at once."""
 
     @abstractmethod
     def __call__(self, batch: Batch) -> Outputs:

@@ -1,0 +1,91 @@
+"""Students that train in turns in one process end with the bits of those that trained by themselves."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from distill.commands.train import main
+from distill.comparison import run, run_all
+from distill.config import compose, resolved
+from distill.fit import STUDENT, fit, folder_of
+from distill.modules.base import DivergenceError
+from distill.teachers.frozen import Frozen
+from distill.together import fit_together
+
+SMALL = [
+    "trainer.max_epochs=3", "trainer.accelerator=cpu", "dataset.batch_size=128", "dataset.train_size=600",
+    "dataset.val_fraction=0.1", "quiet=true", "teacher=[digits_cnn]", "teacher.digits_cnn.checkpoint=built",
+    "data_seed=3",
+]  # fmt: skip
+METHODS = [["seed=0"], ["seed=1", "loss=[ce,dkd]"], ["loss=[ce,kd,fitnet]"], ["loss=[ce]", "teacher=[]"]]
+
+
+def config(out: Path, *overrides: str) -> dict[str, Any]:
+    own = [text for text in SMALL if "teacher=[]" not in overrides or not text.startswith("teacher")]
+    return resolved(compose([*own, f"out={out}", *overrides]))
+
+
+def same(a: dict[str, Any], b: dict[str, Any]) -> None:
+    for one, other in zip(a["history"], b["history"], strict=True):
+        assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
+    weights, others = (load_file(folder_of(record["config"]) / STUDENT) for record in (a, b))
+    assert all(torch.equal(value, others[name]) for name, value in weights.items())
+
+
+def test_fit_together__each_is_bit_identical_to_a_run_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(1)
+    alone = [fit(config(tmp_path / "alone", *extra), [], "alone") for extra in METHODS]
+    asked, answer = [], Frozen._answer
+
+    def counted(self: Frozen, batch: Any) -> Any:
+        if not torch.equal(batch.view, torch.zeros_like(batch.view)):
+            asked.append(batch)
+        return answer(self, batch)
+
+    monkeypatch.setattr(Frozen, "_answer", counted)
+    configs = [config(tmp_path / "together", *extra) for extra in METHODS]
+    together = fit_together([(cfg, "together") for cfg in configs], [])
+    for one, other in zip(alone, together, strict=True):
+        assert isinstance(other, dict)
+        same(one, other)
+    assert len(asked) == 5 * 2  # batches of the epochs after the first, whose view is 0; not once a student
+
+
+def test_run_all__one_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    common = ["together=true", "alone=false", "seeds=1"]
+    configs = [compose([*SMALL, *common, f"out={tmp_path}", *extra]) for extra in ([], ["optimizer.lr=1e30"])]
+    good, bad = run_all(configs, [[], []])
+    assert isinstance(bad, DivergenceError)
+    assert not isinstance(good, BaseException)
+    assert good.arms["distilled"][0]["status"] == "complete"
+
+
+def test_run__seeds_together_see_one_data_stream(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    own = [text for text in SMALL if not text.startswith("data_seed")]
+    result = run(compose([*own, "together=true", "seeds=2", "seed=4", f"out={tmp_path}"]), checked=True)
+    configs = [record["config"] for records in result.arms.values() for record in records]
+    assert [(cfg["seed"], cfg["data_seed"]) for cfg in configs] == [(4, 4), (5, 4)] * 2
+    again = fit({**configs[-1], "out": str(tmp_path / "alone")}, [], "alone")
+    same(result.arms["distilled"][1], again)
+
+
+@pytest.mark.slow
+def test_launcher__cells_share_a_process_and_one_that_fails_is_named(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    own = [text for text in SMALL if not text.startswith("data_seed")]
+    sweep = ["loss=[ce,kd],[ce,dist]", "optimizer.lr=0.1,1e30", "seeds=1", "alone=false", f"out={tmp_path}"]
+    main(["-m", "hydra/launcher=together", *own, *sweep])
+    said = capfd.readouterr().err
+    assert "2 cells failed:" in said
+    assert "optimizer.lr=1e+30" in said
+    assert "is not finite at step" in said
+    folders = sorted(path.parent.name for path in tmp_path.glob("sweeps/*/*/summary.json"))
+    assert folders == ["0", "2"]
