@@ -11,10 +11,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from distill.data.augment import Augment
+from distill.data.decoded import resident
 from distill.data.images import ArrayImages, FileImages, Images
 from distill.data.loader import EvalSampler, Key, Loader, TrainLoader, TrainSampler
+from distill.data.mix import Mixing
 from distill.data.splits import Splits, check, divide, keep_classes
-from distill.outputs import Batch
+from distill.outputs import Batch, Mix
 
 __all__ = ["ArrayImages", "FileImages", "ImageData", "Images"]
 
@@ -22,8 +24,8 @@ __all__ = ["ArrayImages", "FileImages", "ImageData", "Images"]
 class Views(Dataset[Batch]):
     """A split seen through an augmentation: makes a whole batch from a list of (index, view)."""
 
-    def __init__(self, split: Images, augment: Augment | None, seed: int) -> None:
-        self.split, self.augment, self.seed = split, augment, seed
+    def __init__(self, split: Images, augment: Augment | None, seed: int, mix: Mixing | None = None) -> None:
+        self.split, self.augment, self.seed, self.mix = split, augment, seed, mix
 
     def __len__(self) -> int:
         return len(self.split)
@@ -37,12 +39,18 @@ class Views(Dataset[Batch]):
 
     def make(self, index: Tensor, view: Tensor) -> Batch:
         """Return the batch of samples ``(N,)`` in their views ``(N,)``."""
-        images = self.split.gather(index)
-        if self.augment is None:
+        if self.augment is None and self.mix is None:
             view = torch.zeros_like(index)
-        else:
-            images = self.augment(images, self.seed, view, index)
-        return Batch(images, self.split.target[index], index, view)
+        images, mix = self._seen(index, view), None
+        if self.mix is not None:
+            params = self.mix.sample(self.seed, view, index, len(self.split), images.shape[1:])
+            images = self.mix.apply(images, self._seen(params.partner, view), params)
+            mix = Mix(self.split.target[params.partner], params.share)
+        return Batch(images, self.split.target[index], index, view, mix)
+
+    def _seen(self, index: Tensor, view: Tensor) -> Tensor:
+        images = self.split.gather(index)
+        return images if self.augment is None else self.augment(images, self.seed, view, index)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -64,6 +72,8 @@ class ImageData(pl.LightningDataModule):
         train_size: use only so many training samples, evenly by class, the held-out ones included; None for all.
         class_subset: use only these classes, renumbered: the first n, or a list of indices; None for all.
         augment: of training images; None for none.
+        mix: of training images with each other, after their augmentation; None for none.
+        resident_gb: encoded images that take up to this many GB when they are decoded are decoded once.
         workers: processes that make batches.
         seed: of the run: order and augmentation.
 
@@ -83,12 +93,15 @@ class ImageData(pl.LightningDataModule):
     train_size: int | None
     class_subset: int | list[int] | None
     augment: Augment | None
+    mix: Mixing | None
+    resident_gb: float
     workers: int
     seed: int
 
     def __post_init__(self) -> None:
         super().__init__()
-        for name, low in (("num_classes", 1), ("batch_size", 1), ("eval_batch_size", 1), ("workers", 0)):
+        least = {"num_classes": 1, "batch_size": 1, "eval_batch_size": 1, "resident_gb": 0, "workers": 0}
+        for name, low in least.items():
             if getattr(self, name) < low:
                 raise ValueError(f"dataset.{name}={getattr(self, name)}: must be at least {low}")
         if not 0 <= self.val_fraction < 1:
@@ -141,7 +154,7 @@ class ImageData(pl.LightningDataModule):
             named = {name: keep_classes(name, split, self.class_subset) for name, split in named.items()}
         for name, split in named.items():
             check(name, split, (self.channels, *self.image_size), self.num_classes)
-        train, test, val = Splits(**named)
+        train, test, val = Splits(**{name: resident(split, self.resident_gb * 1e9) for name, split in named.items()})
         if self.train_size is not None:
             if not self.num_classes <= self.train_size <= len(train):
                 raise ValueError(
@@ -174,7 +187,7 @@ class ImageData(pl.LightningDataModule):
 
     def train_dataloader(self) -> TrainLoader:
         """Return augmented training batches in the order of seed and epoch, dealt to the ranks."""
-        views = Views(self.splits["train"], self.augment, self.seed)
+        views = Views(self.splits["train"], self.augment, self.seed, self.mix)
         return TrainLoader(views, TrainSampler(len(views), self.batch_size, self.seed), self.workers)
 
     def val_dataloader(self) -> list[Loader]:
