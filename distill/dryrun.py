@@ -63,6 +63,7 @@ def refusals(config: Config, known: Sequence[str], repeated: set[str]) -> list[s
     if optimizer is not None and config["lr_scheduler"]:
         attempt(config["lr_scheduler"], "lr_scheduler", lambda n, k: build(n, k, partial=True)(optimizer))
     attempt(config["trainer"], "trainer", _make_trainer)
+    found += _unmixed(config, losses)
     return found if any(s.startswith("loss") for s in (*known, *found)) else [*found, *_needless(config, losses)]
 
 
@@ -95,6 +96,14 @@ def _needless(config: Config, losses: Mapping[str, Loss | None]) -> Iterator[str
     if config["teacher"] and not readers:
         names = ",".join(config["teacher"])
         yield f"teacher=[{names}]: no term of {listed} with a weight reads a teacher; add kd, or take teacher=[]"
+
+
+def _unmixed(config: Config, losses: Mapping[str, Loss | None]) -> Iterator[str]:
+    """Give a sentence for each term that cannot be taken of mixed images."""
+    if config["dataset"].get("mix"):
+        how = shown(config["dataset"]["mix"])
+        for name in (n for n, made in losses.items() if made is not None and not made.mixes):
+            yield f"dataset.mix={how}: loss.{name} asks for one class an image; take dataset/mix=none, or ~loss.{name}"
 
 
 def _named(cause: str, node: Mapping[str, Any], key: str) -> str:
@@ -164,7 +173,7 @@ def _attempt(title: str, make: Callable[[], Config], tried: set[str]) -> list[st
 
 def _one_batch(parts: Parts) -> None:
     """Send two images forward and backward through the objective."""
-    images = Views(parts.data.splits["train"], parts.data.augment, 0)
+    images = Views(parts.data.splits["train"], parts.data.augment, 0, parts.data.mix)
     batch = images.__getitems__([(i, 0) for i in range(min(2, len(images)))])
     parts.module.train()
     student = parts.student(batch.inputs)

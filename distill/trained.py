@@ -125,7 +125,7 @@ def _changed(config: Config, overrides: Sequence[str], config_dir: str | Path | 
     """Return a resolved config with overrides; a dataset that is chosen anew replaces the old one."""
     group = [o for o in overrides if o.startswith("dataset=")]
     if group:
-        below = [o for o in overrides if o.startswith(("dataset.", "+dataset."))]
+        below = [o for o in overrides if o.startswith(("dataset.", "+dataset.", "dataset/"))]
         chosen = resolved(compose([*group, *below, "teacher=[]"], config_dir))["dataset"]
         if chosen["channels"] == config["dataset"]["channels"]:  # the network goes on seeing pixels as in training
             typed = [o.partition("=")[0] for o in below]

@@ -123,7 +123,7 @@ class Composer:
             text = one.text
             for sentence, repaired in self._choice(one):
                 found.append(sentence)
-                guessed.append(one.key.rpartition("/")[2])
+                guessed.append(one.key.replace("/", "."))
                 text = repaired
             if not text:
                 continue
@@ -144,12 +144,17 @@ class Composer:
         """Give a sentence, and the override repaired or empty, where a group is given what is no choice of it."""
         group, override = typed.key, typed.parsed
         options = self.options(group)
-        if not options or override.is_delete() or override.is_sweep_override():
+        if override.is_delete() or override.is_sweep_override():
             return
-        value = override.value()
+        value: Any = override.value()
+        if not options:
+            if value in self.options(group.replace(".", "/")):
+                repaired = typed.text.replace(group, group.replace(".", "/"), 1)
+                yield f"{typed.text}: {value} is an option of a group, not a value; write {repaired}", repaired
+            return
         values = value if isinstance(value, list) else [value]
         kind = group.rpartition("/")[2]
-        if isinstance(value, list) and group in GROUPS_OF_ONE and len(values) != 1:
+        if isinstance(value, list) and group in (*GROUPS_OF_ONE, *NESTED) and len(values) != 1:
             fix = f"to compare several write -m {group}={','.join(map(str, values))}"
             yield f"{typed.text}: {kind} takes one choice; {fix}", ""
             return
@@ -170,6 +175,7 @@ class Composer:
 
 
 GROUPS_OF_ONE = ("student", "dataset", "optimizer", "lr_scheduler", "trainer", "logger", "recipe", "pair")
+NESTED = ("dataset/augment", "dataset/mix")
 
 
 def explain(one: Typed, error: Exception, config: DictConfig, composer: Composer) -> tuple[str, str]:

@@ -16,6 +16,8 @@ GROUPS = {
     "loss": "terms that are added up; each has a weight: loss.kd.weight=0.5",
     "scheduler": "temperature and weights over the run; several with scheduler=[a,b]",
     "dataset": "what is learnt",
+    "dataset/augment": "of training images",
+    "dataset/mix": "of training images with each other",
     "optimizer": "",
     "lr_scheduler": "",
     "trainer": "epochs, devices, precision: trainer.max_epochs=100",

@@ -12,10 +12,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from distill.data.augment import Augment
+from distill.data.decoded import resident
 from distill.data.images import ArrayImages, FileImages, Images
 from distill.data.loader import Chunk, EvalSampler, Key, Loader, Pace, Plan, TrainLoader, TrainSampler
+from distill.data.mix import Mixing
 from distill.data.splits import Splits, check, divide, keep_classes
-from distill.outputs import Batch
+from distill.outputs import Batch, Mix
 
 __all__ = ["ArrayImages", "FileImages", "ImageData", "Images"]
 
@@ -23,8 +25,8 @@ __all__ = ["ArrayImages", "FileImages", "ImageData", "Images"]
 class Views(Dataset[Batch]):
     """A split seen through an augmentation: makes a whole batch from a list of (index, view)."""
 
-    def __init__(self, split: Images, augment: Augment | None, seed: int) -> None:
-        self.split, self.augment, self.seed = split, augment, seed
+    def __init__(self, split: Images, augment: Augment | None, seed: int, mix: Mixing | None = None) -> None:
+        self.split, self.augment, self.seed, self.mix = split, augment, seed, mix
 
     def __len__(self) -> int:
         return len(self.split)
@@ -41,31 +43,47 @@ class Views(Dataset[Batch]):
 
         What is random is drawn on the CPU, whose arithmetic is the same everywhere; it is applied on the device.
         """
+        target = self.split.target
+        if self.augment is None and self.mix is None:
+            view = torch.zeros_like(index)
+        images, mix = self._seen(index, view), None
+        if self.mix is not None:
+            params = self.mix.sample(self.seed, view, index, len(self.split), images.shape[1:])
+            partners, params = self._seen(params.partner, view), onto(params, target.device)
+            images = self.mix.apply(images, partners, params)
+            mix = Mix(target[params.partner], params.share)
+        where = onto(index, target.device)
+        return Batch(images, target[where], where, onto(view, target.device), mix)
+
+    def _seen(self, index: Tensor, view: Tensor) -> Tensor:
         device = self.split.target.device
-        where = index.to(device, non_blocking=True)
-        images = self.split.gather(where)
+        images = self.split.gather(onto(index, device))
         if self.augment is None:
-            return Batch(images, self.split.target[where], where, torch.zeros_like(where))
-        params = onto(self.augment.sample(self.seed, view, index, images.shape[1:]), device)
-        return Batch(
-            self.augment.apply(images, params), self.split.target[where], where, view.to(device, non_blocking=True)
-        )
+            return images
+        return self.augment.apply(images, onto(self.augment.sample(self.seed, view, index, images.shape[1:]), device))
 
     def chunk(self, plan: Plan) -> Chunk:
         """Return the batches of a plan, gathered and augmented all at once."""
-        view = torch.full((sum(map(len, plan.indices)),), plan.epoch)
-        whole = self.make(torch.cat(plan.indices), view)
-        sizes = [len(index) for index in plan.indices]
+        index = torch.cat(plan.indices)
+        whole = self.make(index, torch.full_like(index, plan.epoch))
+        sizes = [len(part) for part in plan.indices]
+        parts = zip(*(value.split(sizes) for value in whole[:4]), strict=True)
+        mixes: list[Mix | None] = [None] * len(sizes)
+        if whole.mix is not None:
+            mixes = [Mix(*mix) for mix in zip(*(value.split(sizes) for value in whole.mix), strict=True)]
         return Chunk(
-            plan.first, plan.total, [Batch(*part) for part in zip(*(v.split(sizes) for v in whole[:4]), strict=True)]
+            plan.first, plan.total, [Batch(*part)._replace(mix=mix) for part, mix in zip(parts, mixes, strict=True)]
         )
 
 
 def onto(params: Any, device: torch.device) -> Any:
-    """Return the parameters of an augmentation, a tensor or nested lists of them, on a device."""
+    """Return the parameters of an augmentation, tensors in tuples and lists, on a device."""
     if isinstance(params, Tensor):
         return params.to(device, non_blocking=True)
-    return [onto(part, device) for part in params]
+    if isinstance(params, list | tuple):
+        moved = [onto(part, device) for part in params]
+        return type(params)(*moved) if hasattr(params, "_fields") else type(params)(moved)
+    return params
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -87,6 +105,8 @@ class ImageData(pl.LightningDataModule):
         train_size: use only so many training samples, evenly by class, the held-out ones included; None for all.
         class_subset: use only these classes, renumbered: the first n, or a list of indices; None for all.
         augment: of training images; None for none.
+        mix: of training images with each other, after their augmentation; None for none.
+        resident_gb: encoded images that take up to this many GB when they are decoded are decoded once.
         workers: processes that make batches.
         seed: of the run: order and augmentation.
 
@@ -106,12 +126,15 @@ class ImageData(pl.LightningDataModule):
     train_size: int | None
     class_subset: int | list[int] | None
     augment: Augment | None
+    mix: Mixing | None
+    resident_gb: float
     workers: int
     seed: int
 
     def __post_init__(self) -> None:
         super().__init__()
-        for name, low in (("num_classes", 1), ("batch_size", 1), ("eval_batch_size", 1), ("workers", 0)):
+        least = {"num_classes": 1, "batch_size": 1, "eval_batch_size": 1, "resident_gb": 0, "workers": 0}
+        for name, low in least.items():
             if getattr(self, name) < low:
                 raise ValueError(f"dataset.{name}={getattr(self, name)}: must be at least {low}")
         if not 0 <= self.val_fraction < 1:
@@ -167,7 +190,7 @@ class ImageData(pl.LightningDataModule):
             named = {name: keep_classes(name, split, self.class_subset) for name, split in named.items()}
         for name, split in named.items():
             check(name, split, (self.channels, *self.image_size), self.num_classes)
-        train, test, val = Splits(**named)
+        train, test, val = Splits(**{name: resident(split, self.resident_gb * 1e9) for name, split in named.items()})
         if self.train_size is not None:
             if not self.num_classes <= self.train_size <= len(train):
                 raise ValueError(
@@ -200,7 +223,7 @@ class ImageData(pl.LightningDataModule):
 
     def train_dataloader(self) -> TrainLoader:
         """Return augmented training batches in the order of seed and epoch, dealt to the ranks."""
-        views = Views(self.splits["train"], self.augment, self.seed)
+        views = Views(self.splits["train"], self.augment, self.seed, self.mix)
         return TrainLoader(views, TrainSampler(len(views), self.batch_size, self.seed), self.workers, self.pace)
 
     def train_batches(self, epoch: int = 0) -> Iterator[Batch]:
@@ -254,5 +277,5 @@ class ImageData(pl.LightningDataModule):
             split = self.splits["train"]
             if device.type == "cuda" and isinstance(split, ArrayImages):
                 split = split.to(device)
-            self._resident = (device, Views(split, self.augment, self.seed))
+            self._resident = (device, Views(split, self.augment, self.seed, self.mix))
         return self._resident[1]

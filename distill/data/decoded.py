@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.data.images import Source, decode
+from distill.data.images import ArrayImages, FileImages, Images, Source, decode
 
 _CHUNK = 256  # images a thread decodes before it asks for more
 _FORM = 1  # goes up when the bytes of a cache would differ for the same files
@@ -26,35 +26,57 @@ def cache_folder() -> Path:
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "distill"
 
 
-def decoded(files: Sequence[Path], source: Callable[[], Source], count: int, shape: tuple[int, int, int]) -> Tensor:
+def resident(split: Images, limit: float) -> Images:
+    """Return a split of encoded images as an array that is decoded once, if all images of its source fit.
+
+    Args:
+        split: any; what is an array already is returned as it is.
+        limit: bytes that the decoded images of the source may take.
+
+    Raises:
+        ValueError: names the first image that cannot be decoded.
+    """
+    if not isinstance(split, FileImages):
+        return split
+    source, (c, h, w) = split.source, split.shape
+    if len(source) * c * h * w > limit:
+        return split
+    # the whole source, so that its parts (train and test of one folder, say) share what is kept
+    images = decoded(source.files, lambda: source, len(source), (c, h, w), source.column)
+    return ArrayImages(images, split.target, split.classes, split.rows)
+
+
+def decoded(
+    files: Sequence[str | Path], source: Callable[[], Source], count: int, shape: tuple[int, int, int], column: str
+) -> Tensor:
     """Return all images of a source as uint8 ``(count, C, H, W)``, memory-mapped from the cache where there is one.
 
     Args:
-        files: what the images are in; the cache is made again when a name, size or time of change differs.
+        files: what the images are in; the cache is made again when a name, size or time of change differs. Of images in
+            no file nothing is kept.
         source: makes what opens an image; not called where the cache has them all.
         count: number of images.
         shape: of each.
+        column: which images in the files, where they have several kinds.
 
     Raises:
         ValueError: names the first image that cannot be decoded.
     """
     if not count:
         return torch.empty((0, *shape), dtype=torch.uint8)  # a file of no bytes cannot be mapped
-    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    key = hashlib.sha256(repr((_FORM, stats, count, shape)).encode()).hexdigest()[:16]
-    path = cache_folder() / f"{files[0].stem}-{key}.npy"
-    known = _load(path, (count, *shape))
+    path = _place(files, (_FORM, count, shape, column)) if files else None
+    known = _load(path, (count, *shape)) if path else None
     if known is not None:
         return known
+    if path is None:
+        return _in_memory(source(), (count, *shape))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(suffix=".part", dir=path.parent)
         os.close(handle)
     except OSError:
         print(f"note: {path.parent} cannot be written, so images are decoded at every start", file=sys.stderr)
-        array = np.empty((count, *shape), np.uint8)
-        _fill(array, source())
-        return torch.from_numpy(array)
+        return _in_memory(source(), (count, *shape))
     part = Path(name)
     try:
         print(f"note: decoding {count:,} images once, into {path}", file=sys.stderr)
@@ -69,6 +91,23 @@ def decoded(files: Sequence[Path], source: Callable[[], Source], count: int, sha
     if made is None:
         raise ValueError(f"{path}: not what was just written; is the disk full? Set DISTILL_CACHE to another folder")
     return made
+
+
+def _place(files: Sequence[str | Path], more: object) -> Path:
+    """Return where the images in files are kept, decoded; asks the file system once a file."""
+    whole = [os.path.abspath(file) for file in files]  # noqa: PTH100 - quick for a hundred thousand files
+    parent = os.path.commonpath([os.path.dirname(file) for file in whole])  # noqa: PTH120
+    key = hashlib.sha256(repr(more).encode())
+    for file in whole:
+        stat = os.stat(file)  # noqa: PTH116
+        key.update(f"{file[len(parent) :]}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+    return cache_folder() / f"{Path(files[0]).stem[:40]}-{key.hexdigest()[:16]}.npy"
+
+
+def _in_memory(source: Source, shape: tuple[int, int, int, int]) -> Tensor:
+    array = np.empty(shape, np.uint8)
+    _fill(array, source)
+    return torch.from_numpy(array)
 
 
 def _load(path: Path, shape: tuple[int, ...]) -> Tensor | None:

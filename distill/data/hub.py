@@ -1,7 +1,7 @@
 """Hub: any image classification dataset that the ``datasets`` library reads, from the hub or a local folder."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,14 @@ class HubSource:
     column: str
     where: str
 
+    @property
+    def files(self) -> Sequence[str]:
+        """The Arrow files that ``datasets`` keeps; none of rows that are in memory only."""
+        return [file["filename"] for file in self.rows.cache_files]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
     def open(self, row: int) -> Image.Image:
         """Return the image of a row."""
         value = self.rows[row][self.column] or {}
@@ -35,7 +43,7 @@ class HubSource:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Hub(ImageData):
-    """A dataset of the Hugging Face hub; images are decoded at each use.
+    """A dataset of the Hugging Face hub.
 
     Args:
         path: name on the hub, such as ``uoft-cs/cifar10``, or a local folder that ``datasets`` can read.

@@ -21,6 +21,16 @@ class PathSource:
 
     paths: Sequence[str]
 
+    column = ""
+
+    @property
+    def files(self) -> Sequence[str]:
+        """The paths."""
+        return self.paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
     def open(self, row: int) -> Image.Image:
         """Return an image, read at once so that no file stays open."""
         with Image.open(self.paths[row]) as image:
@@ -34,7 +44,7 @@ class PathSource:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ImageFolder(ImageData):
-    """Images in one folder a class; a class's index is its place in the alphabet. Files are decoded at each use.
+    """Images in one folder a class; a class's index is its place in the alphabet.
 
     Under ``root``: ``train`` and ``test``, and ``val`` if there is one; or ``train`` and ``val``, which then is the
     test split (ImageNet); or the class folders themselves, and ``test_fraction`` of each is set aside for testing.

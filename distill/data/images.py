@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -81,6 +82,16 @@ class ArrayImages:
 
 class Source(Protocol):
     """Where encoded images come from."""
+
+    @property
+    def files(self) -> Sequence[str | Path]:
+        """What the images are in, in order; empty where that cannot be told."""
+
+    @property
+    def column(self) -> str:
+        """Which of the images in the files; empty where there is one kind."""
+
+    def __len__(self) -> int: ...
 
     def open(self, row: int) -> Image.Image:
         """Return an image; what PIL raises on a corrupt one is left to the caller."""

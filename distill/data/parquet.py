@@ -55,6 +55,9 @@ class ParquetSource:
     column: str
     encoded: pa.ChunkedArray
 
+    def __len__(self) -> int:
+        return len(self.encoded)
+
     def open(self, row: int) -> Image.Image:
         """Return the image of a row."""
         return Image.open(io.BytesIO(self.encoded[row].as_py() or b""))
@@ -98,7 +101,7 @@ def read_arrays(
         return ParquetSource(files, starts, image, pa.chunked_array(encoded, pa.large_binary()))
 
     target = torch.cat([_labels(path, label) for path in files])
-    return ArrayImages(decoded(files, source, len(target), shape), target, names)
+    return ArrayImages(decoded(files, source, len(target), shape, image), target, names)
 
 
 def _column(path: Path, schema: pa.Schema, allowed: Sequence[str], kind: str) -> str:

@@ -6,18 +6,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distill.losses.base import Loss
-from distill.outputs import Batch, Outputs
+from distill.outputs import Batch, Mix, Outputs
 
 
-def ce(logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
+def ce(logits: Tensor, target: Tensor, label_smoothing: float = 0.0, mix: Mix | None = None) -> Tensor:
     """Return the mean over the batch of ``-sum_k q_k log softmax(logits)_k``.
 
     Args:
         logits: ``(N, K)``.
         target: class indices ``(N,)``.
         label_smoothing: share of ``q`` that is spread evenly over all K classes (Szegedy et al., 2016).
+        mix: what was mixed into each image; its class then has the rest of the weight (Zhang et al., 2018).
     """
-    return F.cross_entropy(logits.float(), target, label_smoothing=label_smoothing)
+    logits = logits.float()
+    if mix is None:
+        return F.cross_entropy(logits, target, label_smoothing=label_smoothing)
+    own, other = (
+        F.cross_entropy(logits, t, label_smoothing=label_smoothing, reduction="none") for t in (target, mix.target)
+    )
+    return (mix.share * own + (1 - mix.share) * other).mean()
 
 
 class CE(Loss):
@@ -39,4 +46,4 @@ class CE(Loss):
         self.label_smoothing = label_smoothing
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
-        return ce(student.logits, batch.target, self.label_smoothing)
+        return ce(student.logits, batch.target, self.label_smoothing, batch.mix)

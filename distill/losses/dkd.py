@@ -6,7 +6,10 @@ NCKD the distributions over the others alone. Of one sample, ``KD = TCKD + (1 - 
 
 Known to go wrong: a large beta needs a warm-up of the weight (20 epochs in the paper's CIFAR-100 runs); ``log`` of a
 probability that has reached 0 is infinite, hence log-sum-exp of logits here; one implementation sums over the batch.
+The target is one class: of images mixed by mixup or cutmix the paper says nothing, and such a config is refused.
 """
+
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -63,6 +66,8 @@ class DKD(Loss):
     Raises:
         ValueError: when the temperature is, or at any time becomes, 0 or less.
     """
+
+    mixes: ClassVar[bool] = False
 
     def __init__(
         self,

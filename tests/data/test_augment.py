@@ -45,13 +45,19 @@ def test_crop_flip__without_flip_never_mirrors() -> None:
     assert CropFlip(1, flip=False).sample(0, *keys(500), (1, 8, 8))[:, 2].max() == 0
 
 
-def test_resized_crop_flip__equals_torchvision_resize_of_the_box() -> None:
-    x, augment = images(12), ResizedCropFlip((0.3, 1.0), (0.75, 1.3333), flip=True)
-    params = augment.sample(0, *keys(12), x.shape[1:])
+def test_resized_crop_flip__is_torchvisions_resize_of_the_box_within_one_grey_level() -> None:
+    x, augment = images(200), ResizedCropFlip((0.3, 1.0), (0.75, 1.3333), flip=True)
+    params = augment.sample(0, *keys(200), x.shape[1:])
     out = augment.apply(x, params)
+    differ = 0.0
     for image, (top, left, h, w, flip), got in zip(x, params.tolist(), out, strict=True):
         box = resize(image[:, top : top + h, left : left + w].float(), [8, 10], antialias=True).round().clamp(0, 255)
-        assert torch.equal(got, (box.flip(2) if flip else box).to(torch.uint8))
+        distance = (got - (box.flip(2) if flip else box)).abs()  # noise: neighbours differ more than in any photograph
+        assert distance.max() <= 1
+        differ += distance.mean().item() / len(x)
+        if (h, w) == (8, 10):
+            assert not distance.any()
+    assert differ < 0.04
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (3, 24, 96)])

@@ -18,7 +18,7 @@ from distill.data.synthetic import Synthetic
 ARGUMENTS: dict[str, Any] = {
     "num_classes": 4, "channels": 1, "image_size": [6, 5], "mean": [0.5], "std": [0.25], "batch_size": 8,
     "eval_batch_size": 16, "val_fraction": 0.25, "split_seed": 0, "train_size": None, "class_subset": None,
-    "augment": None, "workers": 0, "seed": 0,
+    "augment": None, "mix": None, "resident_gb": 2.0, "workers": 0, "seed": 0,
 }  # fmt: skip
 
 

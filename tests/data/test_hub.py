@@ -9,6 +9,9 @@ import torch
 from PIL import Image
 
 from distill.data.base import ImageData
+from distill.data.decoded import resident
+from distill.data.hub import HubSource
+from distill.data.images import ArrayImages, FileImages
 from tests.data.test_base import counts, from_config
 
 datasets = pytest.importorskip("datasets", reason="the extra distill[hub] is not installed")
@@ -18,6 +21,7 @@ datasets = pytest.importorskip("datasets", reason="the extra distill[hub] is not
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("DISTILL_CACHE", str(tmp_path / "decoded"))
     datasets.disable_progress_bars()
 
 
@@ -54,6 +58,25 @@ def test_read__finds_image_and_label_column(folder: Path) -> None:
     assert {k: counts(v) for k, v in data.splits.items()} == {"train": [9] * 3, "val": [1] * 3, "test": [3] * 3}
     got = data.splits["test"].gather(torch.arange(9)).permute(0, 2, 3, 1).numpy()
     assert np.array_equal(got, np.stack([np.asarray(i) for i in images(9)]))
+
+
+def test_splits__are_decoded_once_where_they_fit(folder: Path, tmp_path: Path) -> None:
+    once, again, later = (made(folder, f"dataset.resident_gb={gb}").splits for gb in (1, 1, 0))
+    assert len(list((tmp_path / "decoded").iterdir())) == 2
+    for name, split in later.items():
+        assert isinstance(split, FileImages)
+        index = torch.arange(len(split))
+        assert torch.equal(once[name].gather(index), split.gather(index))
+        assert torch.equal(again[name].gather(index), split.gather(index))
+
+
+def test_splits__of_rows_in_memory_are_decoded_and_not_kept(tmp_path: Path) -> None:
+    source = HubSource(table(9, CLASSES).cast_column("picture", datasets.Image(decode=False)), "picture", "made here")
+    split = FileImages(source, torch.arange(9) % 3, (), 3, (8, 8), torch.arange(9))
+    once = resident(split, 1e9)
+    assert isinstance(once, ArrayImages)
+    assert torch.equal(once.gather(torch.arange(9)), split.gather(torch.arange(9)))
+    assert not (tmp_path / "decoded").exists()
 
 
 def test_read__named_splits(folder: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from distill.losses.ce import CE, ce
+from distill.outputs import Batch, Mix, Outputs
 
 
 def oracle(logits: Tensor, target: Tensor, smoothing: float) -> Tensor:
@@ -28,6 +29,27 @@ def test_ce__value_and_gradient(shape: tuple[int, int], smoothing: float) -> Non
     exact = logits.detach().double().requires_grad_()
     target = torch.randint(shape[1], shape[:1])
     value, expected = ce(logits, target, smoothing), oracle(exact, target, smoothing)
+    value.backward()
+    expected.backward()
+    torch.testing.assert_close(value.double(), expected, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(logits.grad.double(), exact.grad, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_ce__of_mixed_images_weighs_both_classes(smoothing: float) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(6, 5, requires_grad=True)
+    exact = logits.detach().double().requires_grad_()
+    target, other = torch.randint(5, (2, 6)).unbind()
+    share = torch.tensor([0.0, 1.0, 0.5, 0.25, 0.9, 0.3])
+    batch = Batch(torch.zeros(6, 1, 2, 2), target, target, target, Mix(other, share))
+    value = CE(smoothing)(Outputs(logits), None, batch)
+    rows = [
+        s * oracle(exact[i : i + 1], target[i : i + 1], smoothing)
+        + (1 - s) * oracle(exact[i : i + 1], other[i : i + 1], smoothing)
+        for i, s in enumerate(share.tolist())
+    ]
+    expected = torch.stack(rows).mean()
     value.backward()
     expected.backward()
     torch.testing.assert_close(value.double(), expected, rtol=1e-6, atol=1e-7)

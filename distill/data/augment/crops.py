@@ -1,40 +1,16 @@
-"""Augmentation in two pure steps: keyed parameters, then a batched application; the same in any order or worker."""
+"""Crops: what moves an image, cuts a box out of it and mirrors it."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from distill.data.augment.base import Augment
 from distill.data.keyed import uniforms
-
-
-class Augment(ABC):
-    """One kind of augmentation of uint8 images ``(N, C, H, W)``."""
-
-    @abstractmethod
-    def sample(self, seed: int, view: Tensor, index: Tensor, shape: Sequence[int]) -> Any:
-        """Return the parameters that :meth:`apply` takes, decided by (seed, view, index) alone.
-
-        Args:
-            seed: the run's seed.
-            view: view numbers ``(N,)``.
-            index: sample numbers ``(N,)``.
-            shape: of one image, ``(C, H, W)``.
-        """
-
-    @abstractmethod
-    def apply(self, images: Tensor, params: Any) -> Tensor:
-        """Return the augmented images ``(N, C, H, W)``, of the same size."""
-
-    def __call__(self, images: Tensor, seed: int, view: Tensor, index: Tensor) -> Tensor:
-        """Return the views ``(N, C, H, W)`` of images that (seed, view, index) name."""
-        return self.apply(images, self.sample(seed, view, index, images.shape[1:]))
 
 
 class CropFlip(Augment):
@@ -76,7 +52,8 @@ class CropFlip(Augment):
 class ResizedCropFlip(Augment):
     """Crop a box of random area and aspect, resize it back, mirror half: RandomResizedCrop and RandomHorizontalFlip.
 
-    Parameters are ``(N, 5)``, int64: top, left, height and width of the box, 1 where it is mirrored.
+    Parameters are ``(N, 5)``, int64: top, left, height and width of the box, 1 where it is mirrored. A box is never
+    larger than the image, so bilinear interpolation reads two rows and two columns and antialiasing has no effect.
 
     Args:
         scale: smallest and largest area of the box as a share of the image.
@@ -88,6 +65,7 @@ class ResizedCropFlip(Augment):
     """
 
     ATTEMPTS = 10  # torchvision's; then the largest centred box within the ratio
+    BITS = 11  # of an interpolation weight, as in OpenCV; a pixel times two of them is an int32
 
     def __init__(self, scale: Sequence[float], ratio: Sequence[float], flip: bool) -> None:
         for name, (low, high) in (("scale", scale), ("ratio", ratio)):
@@ -121,30 +99,23 @@ class ResizedCropFlip(Augment):
         return h, w
 
     def apply(self, images: Tensor, params: Tensor) -> Tensor:
-        size = images.shape[2:]
-        out = torch.empty_like(images)
-        for i, (top, left, height, width, flip) in enumerate(params.tolist()):
-            box = images[i : i + 1, :, top : top + height, left : left + width]
-            view = F.interpolate(box.float(), size, mode="bilinear", antialias=True).round_().clamp_(0, 255)
-            out[i] = (view.flip(3) if flip else view)[0]
-        return out
+        n, c, h, w = images.shape
+        top, left, height, width, flip = (p[:, None] for p in params.unbind(1))
+        column = torch.arange(w, device=images.device)
+        column = torch.where(flip == 1, w - 1 - column, column)
+        down = self._taps(torch.arange(h, device=images.device), top, height, h)
+        right = self._taps(column, left, width, w)
+        tall = [images.gather(2, r.view(n, 1, h, 1).expand(n, c, h, w)) * v.view(n, 1, h, 1) for r, v in down]
+        lines = tall[0].add_(tall[1])
+        wide = [lines.gather(3, k.view(n, 1, 1, w).expand(n, c, h, w)).mul_(u.view(n, 1, 1, w)) for k, u in right]
+        value = wide[0].add_(wide[1]).add_(1 << 2 * self.BITS - 1)
+        return value.bitwise_right_shift_(2 * self.BITS).to(torch.uint8)
 
-
-class Compose(Augment):
-    """Several augmentations, one after the other; parameters are the list of theirs.
-
-    Args:
-        parts: in order of application.
-    """
-
-    def __init__(self, parts: Sequence[Augment]) -> None:
-        self.parts = list(parts)
-
-    def sample(self, seed: int, view: Tensor, index: Tensor, shape: Sequence[int]) -> list[Any]:
-        # seeds far apart, or two parts of one kind would draw the same numbers
-        return [part.sample(seed + (i << 40), view, index, shape) for i, part in enumerate(self.parts)]
-
-    def apply(self, images: Tensor, params: Sequence[Any]) -> Tensor:
-        for part, own in zip(self.parts, params, strict=True):
-            images = part.apply(images, own)
-        return images
+    def _taps(self, i: Tensor, first: Tensor, length: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
+        """Return the two source pixels of each target pixel ``(N, size)``, each with its int32 weight."""
+        # pixel i lies at (i + 1/2) length / size - 1/2 in the box; as numerator over 2 size
+        at = ((2 * i + 1) * length - size).clamp(min=0)
+        low = at // (2 * size)
+        part = ((at - low * 2 * size << self.BITS) + size) // (2 * size)
+        high = torch.minimum(low + 1, length - 1)
+        return [(first + low, ((1 << self.BITS) - part).int()), (first + high, part.int())]
