@@ -16,6 +16,7 @@ LIBRARIES = ("timm", "hf")
 """Networks that need a name; they have tests of their own."""
 NEEDED = {
     "hub": ["dataset.path=nowhere/nothing", "dataset.num_classes=2"],
+    "medmnist": ["dataset.file=nowhere", "dataset.num_classes=2"],
     "image_folder": ["dataset.root=nowhere", "dataset.num_classes=2"],
     "cifar10": ["student=resnet8", "teacher=resnet8"],
     "cifar100": ["student=resnet8", "teacher=resnet8"],
@@ -24,6 +25,8 @@ CASES = [
     *(("student", name) for name in options("student") if name not in LIBRARIES),
     *(("teacher", name) for name in options("teacher") if name not in LIBRARIES),
     *(("dataset", name) for name in options("dataset")),
+    *(("dataset/augment", name) for name in options("dataset/augment")),
+    *(("dataset/mix", name) for name in options("dataset/mix")),
     *(("optimizer", name) for name in options("optimizer")),
     *(("lr_scheduler", name) for name in options("lr_scheduler")),
     *(("logger", name) for name in options("logger")),
@@ -39,6 +42,21 @@ def test_problems__none_in_what_is_shipped(group: str, name: str, tmp_path: Path
     images = ["dataset=cifar100"] if group in ("student", "teacher") and not name.startswith("digits") else []
     cfg = compose([*images, f"{group}={name}", *NEEDED.get(name, []), f"out={tmp_path}", "trainer.accelerator=cpu"])
     assert problems(cfg, dry_run=False) == []
+
+
+@pytest.mark.parametrize("name", options("dataset"))
+def test_dataset__augmentation_and_mixing_are_chosen_and_changed(name: str) -> None:
+    needed = [o for o in NEEDED.get(name, []) if o.startswith("dataset.")]
+    plain = compose([f"dataset={name}", *needed])["dataset"]
+    assert plain["mix"] is None
+    chosen = ["dataset/augment=randaugment", "dataset.augment.parts.1.magnitude=5", "dataset/mix=mixup"]
+    cfg = compose([f"dataset={name}", *needed, *chosen, "dataset.mix.alpha=1"])["dataset"]
+    assert cfg["augment"]["parts"][1]["magnitude"] == 5
+    assert cfg["mix"] == {"_target_": "distill.data.mix.Mixup", "alpha": 1}
+    assert {k: v for k, v in cfg.items() if k not in ("augment", "mix")} == {
+        k: v for k, v in plain.items() if k not in ("augment", "mix")
+    }
+    assert compose([f"dataset={name}", *needed, "dataset/augment=none"])["dataset"]["augment"] is None
 
 
 def test_recipe__makes_the_schedule_of_the_tables() -> None:

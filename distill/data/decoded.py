@@ -17,6 +17,7 @@ from torch import Tensor
 from distill.data.images import ArrayImages, FileImages, Images, Source, decode
 
 _CHUNK = 256  # images a thread decodes before it asks for more
+_MANY = 10_000  # images whose decoding takes long enough to say so
 _FORM = 1  # goes up when the bytes of a cache would differ for the same files
 
 
@@ -79,7 +80,8 @@ def decoded(
         return _in_memory(source(), (count, *shape))
     part = Path(name)
     try:
-        print(f"note: decoding {count:,} images once, into {path}", file=sys.stderr)
+        if count >= _MANY:
+            print(f"note: decoding {count:,} images once, into {path}", file=sys.stderr)
         mapped = np.lib.format.open_memmap(part, "w+", np.uint8, (count, *shape))
         _fill(mapped, source())
         mapped.flush()
@@ -101,7 +103,7 @@ def _place(files: Sequence[str | Path], more: object) -> Path:
     for file in whole:
         stat = os.stat(file)  # noqa: PTH116
         key.update(f"{file[len(parent) :]}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
-    return cache_folder() / f"{Path(files[0]).stem[:40]}-{key.hexdigest()[:16]}.npy"
+    return cache_folder() / f"{Path(parent).name[:40]}-{key.hexdigest()[:16]}.npy"
 
 
 def _in_memory(source: Source, shape: tuple[int, int, int, int]) -> Tensor:
