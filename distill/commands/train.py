@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
         print(usage(line.config_dir))
         return 0
     if not (line.hydra_help or line.info or line.shell_completion or line.experimental_rerun):
-        found = look(line, checks=line.cfg is None)
+        found = look(line, checks=line.cfg is None, early=_say_early)
         if found.mistakes or found.only and line.cfg is None:
             return report(found)
     return _hydra(arguments, line)
@@ -55,8 +55,7 @@ def main(arguments: Sequence[str]) -> int:
 def report(found: Findings, outcome: str = "nothing was trained") -> int:
     """Print the mistakes that were found, or what would be trained; return the exit code."""
     if found.mistakes:
-        count = len(found.mistakes)
-        _say(f"{count} mistake{'s' if count > 1 else ''}, {outcome}:", *(f"- {s}" for s in found.mistakes))
+        _say_mistakes(found, outcome)
         return MISTAKE
     from distill.commands.plan import describe
 
@@ -154,6 +153,19 @@ def _explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, TrainingFailed | DivergenceError):
         return 1, str(error)
     raise error
+
+
+def _say_early(found: Findings) -> None:
+    """Print the mistakes that are known before torch is imported, which takes seconds."""
+    _say_mistakes(found, "nothing was trained", " so far")
+
+
+def _say_mistakes(found: Findings, outcome: str, more: str = "") -> None:
+    count = len(found.mistakes)
+    if not found.said:
+        _say(f"{count} mistake{'s' if count > 1 else ''}{more}, {outcome}:")
+    _say(*(f"- {sentence}" for sentence in found.mistakes[found.said :]))
+    found.said = count
 
 
 def _say(*lines: str) -> None:
