@@ -33,7 +33,7 @@ WEIGHT = union(Kind("float"), Kind("object", values=("distill.schedules.base.Sch
 
 @dataclass
 class Looked:
-    """What can be read off a config, its signatures and its files without torch.
+    """What can be read off a config by itself.
 
     Attributes:
         config: with interpolations replaced; ``UNKNOWN`` where they cannot be.
@@ -60,24 +60,27 @@ def problems(cfg: Mapping[str, Any], dry_run: bool = True, tried: set[str] | Non
         dry_run: also assemble everything.
         tried: fingerprints of what dry runs of other cells of a sweep have shown to work; added to.
     """
-    from distill.verdict import verdict
+    from distill.verdict import Case
 
-    looked = look(cfg)
-    return list(dict.fromkeys([*looked.mistakes, *verdict(cfg, looked, dry_run, set() if tried is None else tried)]))
+    return Case(cfg, dry_run).mistakes(set() if tried is None else tried)
 
 
 def look(cfg: Mapping[str, Any]) -> Looked:
-    """Return the mistakes that show without torch, and without running code of the user's."""
+    """Return what a config itself shows; what its nodes show beside the signatures they name is :func:`compared`."""
     config, found, repeated = resolve(cfg)
     found += _root(config)
     whole = all(field.name in config for field in fields(Root))
     whole = whole and all(isinstance(config.get(group), Mapping) for group in NEEDED)
     if whole:
         found += [
-            *_scalars(config), *_out(config), *_terms(config), *_teachers(config), *_nodes(config, "", repeated),
-            *_trainer(config["trainer"]),
+            *_scalars(config), *_out(config), *_terms(config), *_teachers(config), *_trainer(config["trainer"]),
         ]  # fmt: skip
     return Looked(config, sentences(found), repeated, whole)
+
+
+def compared(looked: Looked) -> list[str]:
+    """Return the mistakes that show when nodes are compared with the signatures that their targets have in source."""
+    return sentences(list(_nodes(looked.config, "", looked.repeated))) if looked.whole else []
 
 
 def sentences(found: list[str]) -> list[str]:
@@ -160,7 +163,6 @@ def _teachers(config: Config) -> Iterator[str]:
 
 
 def _nodes(value: Any, path: str, repeated: set[str]) -> Iterator[str]:
-    """Compare every node that has a ``_target_`` with its signature."""
     if isinstance(value, list):
         for i, below in enumerate(value):
             yield from _nodes(below, f"{path}[{i}]", repeated)

@@ -24,9 +24,9 @@ class Kind:
     """A type as far as it matters for a config.
 
     Attributes:
-        form: ``any``; a key of ``SCALARS``; ``path``; ``literal``, one of ``values``; ``union`` of ``inner``; ``many`` of
-            ``inner[0]``, or of whatever there is; ``fixed``, one of each of ``inner``; ``mapping``; ``object`` of the
-            class with the dotted name ``values[0]``; ``name``, which stands for what ``refers`` returns.
+        form: ``any``; a key of ``SCALARS``; ``path``; ``literal``, one of ``values``; ``union`` of ``inner``; ``many``
+            of ``inner[0]``, or of whatever there is; ``fixed``, one of each of ``inner``; ``mapping``; ``object`` of
+            the class with the dotted name ``values[0]``; ``name``, which stands for what ``refers`` returns.
         inner: kinds of its parts.
         values: what a literal or an object is.
         refers: finds out what a name stands for, which may mean to read another file.

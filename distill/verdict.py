@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from distill import memo
-from distill.check import Looked, sentences
+from distill.check import Looked, compared, look, sentences
 from distill.config import Config
 from distill.kinds import shown
 from distill.signatures import imported_signature, near
@@ -20,47 +21,56 @@ HUBS = ("distill.networks.hub", "distill.data.hub")
 """Modules that may find tomorrow what they do not find today."""
 
 
-def remembered(cfg: Mapping[str, Any], looked: Looked, dry_run: bool) -> list[str] | None:
-    """Return the verdict on a config from an earlier time; None where there was none."""
-    if not looked.whole:
-        return []
-    record = memo.recall(_key(cfg, looked, dry_run))
-    return None if record is None else list(record["sentences"])
-
-
-def verdict(cfg: Mapping[str, Any], looked: Looked, dry_run: bool, tried: set[str]) -> list[str]:
-    """Return one sentence for each mistake that shows when checkpoints are read and parts are made and tried.
+class Case:
+    """A config that is looked into, as deep as is asked for and no deeper.
 
     Args:
         cfg: config as :func:`distill.compose` returns it.
-        looked: what was seen without torch; parts with a mistake are not made.
         dry_run: also assemble every training of the comparison, unless there is a mistake.
-        tried: fingerprints of trainings and datasets that are known to work; added to.
     """
-    known = remembered(cfg, looked, dry_run)
-    if known is not None:
-        return known
-    with memo.network_watched() as asked:
-        found = sentences(_found(cfg, looked, dry_run, tried))
-    if not found or not asked and not any(name in sys.modules for name in HUBS):
-        memo.keep(_key(cfg, looked, dry_run), {"sentences": found}, found)
-    return found
+
+    def __init__(self, cfg: Mapping[str, Any], dry_run: bool) -> None:
+        self.cfg, self.dry_run = cfg, dry_run
+        self.looked = look(cfg)
+        seen = ({k: v for k, v in value.items() if k not in UNSEEN} for value in (cfg, self.looked.config))
+        self._name = memo.key("verdict", *seen, dry_run, bool(self.looked.mistakes))
+        record = memo.recall(self._name) if self.looked.whole else {"sentences": []}
+        self._remembered = None if record is None else [str(sentence) for sentence in record["sentences"]]
+
+    @property
+    def remembered(self) -> bool:
+        """Whether all of its mistakes are known without torch."""
+        return self._remembered is not None
+
+    @cached_property
+    def quick(self) -> list[str]:
+        """Mistakes that show without torch: all of them where the verdict is remembered, else those in source."""
+        return [*self.looked.mistakes, *(compared(self.looked) if self._remembered is None else self._remembered)]
+
+    def mistakes(self, tried: set[str]) -> list[str]:
+        """Return one sentence for each mistake, those too that show when checkpoints are read and parts are made.
+
+        Args:
+            tried: fingerprints of trainings and datasets that are known to work; added to.
+        """
+        if self._remembered is None:
+            with memo.network_watched() as asked:
+                found = sentences(_found(self.cfg, self.looked, self.quick, self.dry_run, tried))
+            self._remembered = [*self.quick[len(self.looked.mistakes) :], *found]
+            if not self._remembered or not asked and not any(name in sys.modules for name in HUBS):
+                memo.keep(self._name, {"sentences": self._remembered}, self._remembered)
+        return list(dict.fromkeys([*self.looked.mistakes, *self._remembered]))
 
 
-def _key(cfg: Mapping[str, Any], looked: Looked, dry_run: bool) -> str:
-    raw, config = ({k: v for k, v in value.items() if k not in UNSEEN} for value in (cfg, looked.config))
-    return memo.key("verdict", config, raw, dry_run, bool(looked.mistakes))
-
-
-def _found(cfg: Mapping[str, Any], looked: Looked, dry_run: bool, tried: set[str]) -> list[str]:
+def _found(cfg: Mapping[str, Any], looked: Looked, known: list[str], dry_run: bool, tried: set[str]) -> list[str]:
     config = looked.config
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the run itself will say them
         from distill.dryrun import failures, refusals
 
-        found = [*_imports(config, looked.mistakes), *_checkpoints(config), *_trainer(config["trainer"])]
-        found += refusals(config, [*looked.mistakes, *found], looked.repeated)
-        if not looked.mistakes and not found and dry_run:
+        found = [*_imports(config, known), *_checkpoints(config), *_trainer(config["trainer"])]
+        found += refusals(config, [*known, *found], looked.repeated)
+        if not known and not found and dry_run:
             found += failures(cfg, tried)
     return found
 

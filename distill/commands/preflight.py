@@ -189,8 +189,7 @@ def _words(cell: list[Typed], lists: dict[int, list[Typed]]) -> str:
 
 
 def _check(found: Findings, early: Callable[[Findings], None]) -> None:
-    from distill.check import look as look_at
-    from distill.verdict import remembered, verdict
+    from distill.verdict import Case
 
     composed = not found.mistakes
     said: set[str] = set()
@@ -203,14 +202,14 @@ def _check(found: Findings, early: Callable[[Findings], None]) -> None:
             said.add(sentence)
         found.mistakes = list(dict.fromkeys(found.mistakes))
 
-    seen = [(cell, look_at(cell.config)) for cell in found.cells]
-    for cell, looked in seen:
-        add(cell, looked.mistakes)
-    if found.mistakes and any(remembered(cell.config, looked, composed) is None for cell, looked in seen):
+    cases = [(cell, Case(cell.config, dry_run=composed)) for cell in found.cells]
+    for cell, case in cases:
+        add(cell, case.quick)
+    if found.mistakes and not all(case.remembered for _, case in cases):
         early(found)
     tried: set[str] = set()
-    for cell, looked in seen:
-        add(cell, verdict(cell.config, looked, composed, tried))
+    for cell, case in cases:
+        add(cell, case.mistakes(tried))
 
 
 def _first_line(error: Exception) -> str:
