@@ -13,34 +13,33 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from distill.places import cache_folder
-from distill.records import Record, code_hash, modules_of, read_json, versions, write_json
+from distill.places import CONF, cache_folder
+from distill.records import Record, code_hash, modules_of, read_json, write_json
 
 MOST = 500
 """Answers that are kept; those not asked for the longest go first."""
-VARIABLES = ("CUDA_", "HF_", "TORCH_", "TRANSFORMERS_", "HUGGINGFACE_", "XDG_CACHE_HOME")
+VARIABLES = ("PYTHONPATH", "CUDA_", "HF_", "TORCH_", "TRANSFORMERS_", "HUGGINGFACE_", "XDG_CACHE_HOME")
 """Beginnings of the names of environment variables that decide what a check or a network may find."""
 CROWD = 5_000
 """Entries of a folder above which only their number counts."""
 
 
-def key(question: str, config: Mapping[str, Any], *more: Any) -> str:
-    """Return a name for a question about a config: another one when anything changes that the answer may depend on.
+def key(question: str, *about: Any) -> str:
+    """Return a name for a question; another one where the answer may be another.
 
-    That is the config and ``more``, every file and folder that is named in it, the code of distill and around each
-    target of the user's, versions, the working directory, the environment of the hubs, and the devices.
+    That depends on what the question is about, the code and configuration of distill, Python and what is installed, the
+    working directory, the environment of the hubs, and the devices.
     """
     installed = [_time(place) for place in sys.path if place.endswith("-packages")]
     devices = sorted(str(path) for path in Path("/dev").glob("nvidia[0-9]*"))
     variables = {name: value for name, value in os.environ.items() if name.startswith(VARIABLES)}
-    paths = {text: state(text) for text in sorted(set(_texts(config)))}
-    code = [code_hash(), *((str(path), _time(path)) for path in _around(config))]
-    whole = (question, config, more, versions(), installed, devices, variables, paths, code, os.getcwd())  # noqa: PTH109
+    shipped = [state(folder) for folder in folders_of(str(CONF))]
+    whole = (question, about, code_hash(), shipped, sys.version, installed, os.getcwd(), variables, devices)  # noqa: PTH109
     return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def recall(name: str) -> Record | None:
-    """Return the answer that was kept under a name; None where there is none, or a file it speaks of has changed."""
+    """Return the answer that was kept under a name; None where there is none, or a file it rests on has changed."""
     path = _path(name)
     record = read_json(path)
     if record is None or any(state(file) != was for file, was in record["files"].items()):
@@ -51,21 +50,35 @@ def recall(name: str) -> Record | None:
     return answer
 
 
-def keep(name: str, answer: Record, about: Iterable[str] = ()) -> None:
-    """Keep an answer; where the folder cannot be written nothing is kept.
+def keep(name: str, answer: Record, config: Any, said: Iterable[str] = (), paths: Iterable[str] = ()) -> None:
+    """Keep an answer for as long as the files stay as they are that it rests on.
+
+    Those are what any text of the config names, the user's code around its targets, what the answer itself names, and
+    ``paths``. Where the folder cannot be written nothing is kept.
 
     Args:
         name: of the question.
         answer: plain values.
-        about: sentences; the answer counts as long as the files that they name stay as they are.
+        config: what the answer is about.
+        said: sentences of the answer.
+        paths: other files and folders.
     """
-    words = {word for sentence in about for word in re.findall(r"[^\s'\"`,;:()=\[\]]+", sentence)}
-    files = {word: was for word in sorted(words) if (was := state(word)) is not None}
+    texts = set(_texts(config))
+    if any(re.search(r"\$\{[\w.]+:", text) for text in texts):  # resolvers: of the environment, the time, anything
+        return
+    words = {word for sentence in said for word in re.findall(r"[^\s'\"`,;:()=\[\]]+", sentence)}
+    files = {path: state(path) for path in {*texts, *map(str, _around(config)), *paths}}
+    files |= {word: was for word in words if (was := state(word)) is not None}
     with contextlib.suppress(OSError):
         write_json(_path(name), {"answer": answer, "files": files})
         kept = sorted(_path(name).parent.glob("*.json"), key=_time)
         for path in kept[: max(0, len(kept) - MOST)]:
             path.unlink(missing_ok=True)
+
+
+def folders_of(folder: str) -> list[str]:
+    """Return a folder and those below it."""
+    return sorted(place for place, _, _ in os.walk(folder))
 
 
 @contextlib.contextmanager
@@ -121,7 +134,7 @@ def _texts(value: Any) -> Iterator[str]:
         yield from _texts(below)
 
 
-def _around(config: Mapping[str, Any]) -> list[Path]:
+def _around(config: Any) -> list[Path]:
     """Return the sources of the user's that targets may use: what lies beside a module, or in the package around it."""
     found: set[Path] = set()
     for module in modules_of(config):

@@ -1,9 +1,13 @@
-"""Places: where distill keeps what can be made again."""
+"""Places: the configuration that comes with distill, and where it keeps what can be made again."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+_HERE = Path(__file__).resolve().parent
+CONF = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
+"""Folder of the shipped configuration: inside the package when installed from a wheel, beside it in a checkout."""
 
 
 def cache_folder() -> Path:

@@ -11,7 +11,6 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +112,8 @@ def provenance() -> Record:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that decide a result."""
+    from importlib import metadata
+
     found = {"python": platform.python_version()}
     for name in ("distill", "torch", "pytorch-lightning", "hydra-core", "torchvision", "timm", "transformers", "numpy"):
         with contextlib.suppress(metadata.PackageNotFoundError):

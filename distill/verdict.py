@@ -27,6 +27,10 @@ class Case:
     Args:
         cfg: config as :func:`distill.compose` returns it.
         dry_run: also assemble every training of the comparison, unless there is a mistake.
+
+    Attributes:
+        looked: what the config itself shows.
+        lasting: whether its mistakes will be the same tomorrow, if nothing changes.
     """
 
     def __init__(self, cfg: Mapping[str, Any], dry_run: bool) -> None:
@@ -36,6 +40,7 @@ class Case:
         self._name = memo.key("verdict", *seen, dry_run, bool(self.looked.mistakes))
         record = memo.recall(self._name) if self.looked.whole else {"sentences": []}
         self._remembered = None if record is None else [str(sentence) for sentence in record["sentences"]]
+        self.lasting = self.remembered
 
     @property
     def remembered(self) -> bool:
@@ -58,7 +63,8 @@ class Case:
                 found = sentences(_found(self.cfg, self.looked, self.quick, self.dry_run, tried))
             self._remembered = [*self.quick[len(self.looked.mistakes) :], *found]
             if not self._remembered or not asked and not any(name in sys.modules for name in HUBS):
-                memo.keep(self._name, {"sentences": self._remembered}, self._remembered)
+                memo.keep(self._name, {"sentences": self._remembered}, self.looked.config, self._remembered)
+            self.lasting = memo.recall(self._name) is not None
         return list(dict.fromkeys([*self.looked.mistakes, *self._remembered]))
 
 

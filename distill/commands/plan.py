@@ -6,11 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from distill.commands.preflight import Cell
+from distill.commands.preflight import Cell, Findings
 from distill.comparison import alone, teacher_config
 from distill.config import Config, resolved
 from distill.fit import LAST, STUDENT, folder_of, network_name
 from distill.records import RESULT, is_complete, read_json
+
+
+def plan(found: Findings) -> list[str]:
+    """Return lines of text that say what a command line without mistakes would train."""
+    return [*map(describe, found.cells), *found.notes, "no mistake found; nothing was trained"]
 
 
 def describe(cell: Cell) -> str:

@@ -38,6 +38,7 @@ class Findings:
         only: whether nothing but this look was asked for.
         notes: what could not be looked at.
         said: how many of the mistakes were printed as soon as they were found.
+        lasting: whether the same will be found tomorrow, if nothing changes.
     """
 
     mistakes: list[str] = field(default_factory=list)
@@ -45,6 +46,7 @@ class Findings:
     only: bool = False
     notes: list[str] = field(default_factory=list)
     said: int = 0
+    lasting: bool = True
 
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
@@ -210,6 +212,7 @@ def _check(found: Findings, early: Callable[[Findings], None]) -> None:
     tried: set[str] = set()
     for cell, case in cases:
         add(cell, case.mistakes(tried))
+        found.lasting &= case.lasting
 
 
 def _first_line(error: Exception) -> str:

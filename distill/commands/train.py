@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
         print(usage(line.config_dir))
         return 0
     if not (line.hydra_help or line.info or line.shell_completion or line.experimental_rerun):
-        found = look(line, checks=line.cfg is None, early=_say_early)
+        found = look(line, checks=line.cfg is None, early=say_early)
         if found.mistakes or found.only and line.cfg is None:
             return report(found)
     return _hydra(arguments, line)
@@ -57,11 +57,9 @@ def report(found: Findings, outcome: str = "nothing was trained") -> int:
     if found.mistakes:
         _say_mistakes(found, outcome)
         return MISTAKE
-    from distill.commands.plan import describe
+    from distill.commands.plan import plan
 
-    for cell in found.cells:
-        print(describe(cell))
-    print(*found.notes, "no mistake found; nothing was trained", sep="\n")
+    print(*plan(found), sep="\n")
     return 0
 
 
@@ -155,17 +153,21 @@ def _explain(error: Exception) -> tuple[int, str]:
     raise error
 
 
-def _say_early(found: Findings) -> None:
+def say_early(found: Findings) -> None:
     """Print the mistakes that are known before torch is imported, which takes seconds."""
     _say_mistakes(found, "nothing was trained", " so far")
 
 
 def _say_mistakes(found: Findings, outcome: str, more: str = "") -> None:
+    lines = mistaken(found, outcome, more)
+    _say(*lines[found.said + 1 if found.said else 0 :])
+    found.said = len(found.mistakes)
+
+
+def mistaken(found: Findings, outcome: str = "nothing was trained", more: str = "") -> list[str]:
+    """Return the mistakes as lines of text, with their number on top."""
     count = len(found.mistakes)
-    if not found.said:
-        _say(f"{count} mistake{'s' if count > 1 else ''}{more}, {outcome}:")
-    _say(*(f"- {sentence}" for sentence in found.mistakes[found.said :]))
-    found.said = count
+    return [f"{count} mistake{'s' if count > 1 else ''}{more}, {outcome}:", *(f"- {s}" for s in found.mistakes)]
 
 
 def _say(*lines: str) -> None:
