@@ -107,13 +107,13 @@ def _class(target: Defined) -> Signature:
 
 
 def lineage(target: Defined) -> Iterator[Defined]:
-    """Give a class and those that it inherits from, the nearest first.
+    """Give a class and those that it inherits from, in the order in which Python looks into them.
 
     Raises:
         Unreadable: once it comes to a base that cannot be read.
     """
     yield target
-    later: list[Defined] = []
+    bases: list[Defined] = []
     for base in _body(target).bases:
         name = base.value if isinstance(base, ast.Subscript) else base
         if dotted(target.module, name) in ROOTS:
@@ -124,8 +124,14 @@ def lineage(target: Defined) -> Iterator[Defined]:
             raise Unreadable(target.name) from error
         if not isinstance(found, Defined) or not isinstance(found.node, ast.ClassDef):
             raise Unreadable(target.name)
-        later = [*later, *(one for one in lineage(found) if one not in later)]
-    yield from later
+        bases.append(found)
+    orders = [*(list(lineage(base)) for base in bases), bases]
+    while orders := [order for order in orders if order]:
+        firsts = [order[0] for order in orders if not any(order[0] in other[1:] for other in orders)]
+        if not firsts:  # Python refuses such bases
+            raise Unreadable(target.name)
+        yield firsts[0]
+        orders = [[one for one in order if one != firsts[0]] for order in orders]
 
 
 def is_class(target: Defined) -> bool:

@@ -280,6 +280,6 @@ def names_in(holder: Module) -> list[str]:
         path.stem
         for folder in holder.folders
         for path in folder.iterdir()
-        if path.suffix == ".py" or (path / "__init__.py").is_file()
+        if path.suffix == ".py" or next(path.glob("*.py"), None)
     }
     return sorted(name for name in {*holder.bound.names, *inside} if not name.startswith("_"))

@@ -22,8 +22,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from distill.config import CONF, Config, plain
+from distill.config import Config, plain
 from distill.kinds import ANY, describe, shown
+from distill.places import CONF
 from distill.signatures import near, root, signature
 
 MULTI = ("teacher", "loss", "scheduler")

@@ -16,7 +16,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from distill.commands.preflight import Findings, look, parsed
-from distill.config import CONF, ConfigError, plain
+from distill.config import ConfigError, plain
+from distill.places import CONF
 
 if TYPE_CHECKING:
     from distill.results import Result
