@@ -42,11 +42,14 @@ def recall(name: str) -> Record | None:
     """Return the answer that was kept under a name; None where there is none, or a file it rests on has changed."""
     path = _path(name)
     record = read_json(path)
-    if record is None or any(state(file) != was for file, was in record["files"].items()):
-        return None
+    match record:
+        case {"answer": dict() as answer, "files": dict() as files}:
+            if any(state(file) != was for file, was in files.items()):
+                return None
+        case _:
+            return None
     with contextlib.suppress(OSError):
         os.utime(path)
-    answer: Record = record["answer"]
     return answer
 
 

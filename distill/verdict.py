@@ -36,8 +36,8 @@ class Case:
     def __init__(self, cfg: Mapping[str, Any], dry_run: bool) -> None:
         self.cfg, self.dry_run = cfg, dry_run
         self.looked = look(cfg)
-        seen = ({k: v for k, v in value.items() if k not in UNSEEN} for value in (cfg, self.looked.config))
-        self._name = memo.key("verdict", *seen, dry_run, bool(self.looked.mistakes))
+        self._seen = [{k: v for k, v in x.items() if k not in UNSEEN} for x in (cfg, self.looked.config)]
+        self._name = memo.key("verdict", self._seen, dry_run, bool(self.looked.mistakes))
         record = memo.recall(self._name) if self.looked.whole else {"sentences": []}
         self._remembered = None if record is None else [str(sentence) for sentence in record["sentences"]]
         self.lasting = self.remembered
@@ -63,7 +63,7 @@ class Case:
                 found = sentences(_found(self.cfg, self.looked, self.quick, self.dry_run, tried))
             self._remembered = [*self.quick[len(self.looked.mistakes) :], *found]
             if not self._remembered or not asked and not any(name in sys.modules for name in HUBS):
-                memo.keep(self._name, {"sentences": self._remembered}, self.looked.config, self._remembered)
+                memo.keep(self._name, {"sentences": self._remembered}, self._seen[1], self._remembered)
             self.lasting = memo.recall(self._name) is not None
         return list(dict.fromkeys([*self.looked.mistakes, *self._remembered]))
 
