@@ -12,8 +12,9 @@ from pathlib import PurePath
 from typing import Any, Literal
 
 from distill.kinds import ANY, NULL, Kind, union
+from distill.packages import Missing
 from distill.reading import Parameter, Signature
-from distill.source import Defined, Missing, find
+from distill.source import Defined, find
 
 SCALARS = {float: "float", int: "int", bool: "bool", str: "str"}
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from distill.source import Module, module_of
+from distill.packages import Module, module_of
 
 RESULT = "result.json"
 _PACKAGE = Path(__file__).parent

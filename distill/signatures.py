@@ -11,8 +11,9 @@ from typing import Any
 from distill import imported, reading
 from distill.config import Root
 from distill.kinds import Kind, accepts, describe, literals, shown
+from distill.packages import Missing, Module, Unreadable
 from distill.reading import Signature, related
-from distill.source import Defined, Missing, Module, Unreadable, find
+from distill.source import Defined, find
 
 RESERVED = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 

@@ -12,9 +12,10 @@ import pytest
 
 from distill import imported, reading
 from distill.kinds import Kind, accepts, describe, flat
+from distill.packages import Missing, Unreadable
 from distill.places import CONF
 from distill.signatures import makes, mistakes, signature
-from distill.source import Defined, Missing, Unreadable, find
+from distill.source import Defined, find
 
 WRITTEN = re.compile(r"_target_: *([\w.]+)")
 TARGETS = sorted({name for path in CONF.rglob("*.yaml") for name in WRITTEN.findall(path.read_text())})
