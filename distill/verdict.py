@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,8 @@ from distill.signatures import imported_signature, near
 
 UNSEEN = ("seed", "seeds", "out", "check", "rerun", "quiet", "tags", "checkpoint_every")
 """Root keys that no verdict depends on."""
+PASSING = re.compile(r"\b(?:OS|Memory|OutOfMemory|Permission|Timeout|Connection)\w*Error\b")
+"""Errors of the moment, not of the config."""
 HUBS = ("distill.networks.hub", "distill.data.hub")
 """Modules that may find tomorrow what they do not find today."""
 
@@ -62,7 +65,8 @@ class Case:
             with memo.network_watched() as asked:
                 found = sentences(_found(self.cfg, self.looked, self.quick, self.dry_run, tried))
             self._remembered = [*self.quick[len(self.looked.mistakes) :], *found]
-            if not self._remembered or not asked and not any(name in sys.modules for name in HUBS):
+            hubs = asked or any(name in sys.modules for name in HUBS)
+            if not self._remembered or not hubs and not PASSING.search(" ".join(found)):
                 memo.keep(self._name, {"sentences": self._remembered}, self._seen[1], self._remembered)
             self.lasting = memo.recall(self._name) is not None
         return list(dict.fromkeys([*self.looked.mistakes, *self._remembered]))

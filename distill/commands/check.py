@@ -35,8 +35,8 @@ def _main(arguments: Sequence[str], name: str) -> int:
     found = look(line, early=train.say_early)
     code = train.report(found)
     lines = train.mistaken(found) if found.mistakes else plan(found)
-    if found.lasting:
+    if found.lasting and not line.config_path and not any("searchpath" in word for word in arguments):
         configs = [config for cell in found.cells for config in (cell.config, resolve(cell.config)[0])]
-        folders = [place for f in (line.config_dir, line.config_path) if f for place in memo.folders_of(f)]
+        folders = memo.folders_of(line.config_dir) if line.config_dir else ()
         memo.keep(name, {"code": code, "lines": lines}, configs, lines, folders)
     return code

@@ -42,10 +42,9 @@ def main(arguments: Sequence[str]) -> int:
     except ConfigError as error:
         return report(Findings(error.problems))
     if line.help:
-        from distill.commands.usage import usage
+        from distill.commands.help import main as show
 
-        print(usage(line.config_dir))
-        return 0
+        return show(arguments)
     if not (line.hydra_help or line.info or line.shell_completion or line.experimental_rerun):
         found = look(line, checks=line.cfg is None, early=say_early)
         if found.mistakes or found.only and line.cfg is None:
