@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import typing
-import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from distill.config import Config, Root
+from distill.kinds import ANY, UNKNOWN, Kind, accepts, describe, shown, union
 from distill.resolving import resolve
-from distill.signatures import UNKNOWN, accepts, describe, mistakes, near, shown
+from distill.signatures import makes, mistakes, near, root
 
 TERM_KEYS = ("weight",)
 TEACHER_KEYS = ("network", "checkpoint", "weight", "training")
@@ -29,60 +28,79 @@ LEAST = {
 }  # fmt: skip
 NEEDED = ("teacher", "loss", "scheduler", "student", "dataset", "optimizer", "trainer")
 """Groups that must be mappings before anything in them can be looked at."""
+WEIGHT = union(Kind("float"), Kind("object", values=("distill.schedules.base.Schedule",)))
+
+
+@dataclass
+class Looked:
+    """What can be read off a config by itself.
+
+    Attributes:
+        config: with interpolations replaced; ``UNKNOWN`` where they cannot be.
+        mistakes: one sentence each.
+        repeated: keys of nodes that stand elsewhere in the config too.
+        whole: whether everything is there that the parts of a run are made from.
+    """
+
+    config: Config
+    mistakes: list[str]
+    repeated: set[str]
+    whole: bool
 
 
 def problems(cfg: Mapping[str, Any], dry_run: bool = True, tried: set[str] | None = None) -> list[str]:
     """Return one sentence for each mistake in a config; empty when there is none.
 
-    First what can be read off the config, its signatures and its files, all at once; if that is clean, a dry run: every
-    training of the comparison is assembled and two images go forward and backward through its objective.
+    First what can be read off the config, its signatures and its files, and what every part says against its own
+    arguments, all at once; if that is clean, a dry run: every training of the comparison is assembled and two images go
+    forward and backward through its objective.
 
     Args:
         cfg: config as :func:`distill.compose` returns it.
         dry_run: also assemble everything.
         tried: fingerprints of what dry runs of other cells of a sweep have shown to work; added to.
     """
+    from distill.verdict import Case
+
+    return Case(cfg, dry_run).mistakes(set() if tried is None else tried)
+
+
+def look(cfg: Mapping[str, Any]) -> Looked:
+    """Return what a config itself shows; what its nodes show beside the signatures they name is :func:`compared`."""
     config, found, repeated = resolve(cfg)
     found += _root(config)
-    if all(field.name in config for field in fields(Root)) and all(
-        isinstance(config.get(group), Mapping) for group in NEEDED
-    ):
-        found += _groups(config, repeated)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the run itself will say them
-            from distill.dryrun import failures, refusals
+    whole = all(field.name in config for field in fields(Root))
+    whole = whole and all(isinstance(config.get(group), Mapping) for group in NEEDED)
+    if whole:
+        found += [
+            *_scalars(config), *_out(config), *_terms(config), *_teachers(config), *_trainer(config["trainer"]),
+        ]  # fmt: skip
+    return Looked(config, sentences(found), repeated, whole)
 
-            found += refusals(config, found, repeated)
-            if not found and dry_run:
-                found += failures(cfg, set() if tried is None else tried)
+
+def compared(looked: Looked) -> list[str]:
+    """Return the mistakes that show when nodes are compared with the signatures that their targets have in source."""
+    return sentences(list(_nodes(looked.config, "", looked.repeated))) if looked.whole else []
+
+
+def sentences(found: list[str]) -> list[str]:
+    """Return each sentence once, on one line."""
     return list(dict.fromkeys(" ".join(sentence.split()) for sentence in found))
 
 
 def _root(config: Config) -> list[str]:
     """Compare the scalars of the root with their types; name keys that are unknown or missing."""
-    types_ = typing.get_type_hints(Root)
-    known = [field.name for field in fields(Root)]
+    known = list(root())
     found = [f"{k}={shown(v)}: no such key; {near(k, known)}" for k, v in config.items() if k not in known]
     found += [f"{k}: missing; every config has it, as distill.compose() returns it" for k in known if k not in config]
     for key, value in config.items():
-        hint = types_.get(key, Any)
-        if isinstance(hint, type) and issubclass(hint, Enum):
-            allowed = [choice.value for choice in hint]
-            if value not in allowed and value not in list(hint) and value is not UNKNOWN:
-                found.append(f"{key}={shown(value)}: must be one of {', '.join(allowed)}")
-        elif not accepts(hint, value):
-            found.append(f"{key}={shown(value)}: must be {describe(hint)}")
+        kind = root().get(key, ANY)
+        if not accepts(kind, value.value if isinstance(value, Enum) else value, makes):
+            found.append(f"{key}={shown(value)}: must be {describe(kind)}")
     for key in NEEDED:
         if key in config and not isinstance(config[key], Mapping) and config[key] is not UNKNOWN:
             found.append(f"{key}={shown(config[key])}: must be a node of conf/{key}; choose one with {key}=NAME")
     return found
-
-
-def _groups(config: Config, repeated: set[str]) -> list[str]:
-    return [
-        *_scalars(config), *_out(config), *_terms(config), *_teachers(config), *_checkpoint(config),
-        *_nodes(config, "", repeated), *_trainer(config["trainer"]),
-    ]  # fmt: skip
 
 
 def _scalars(config: Config) -> Iterator[str]:
@@ -116,36 +134,7 @@ def _out(config: Config) -> Iterator[str]:
         yield f"out={config['out']}: {there} cannot be written to; choose another folder"
 
 
-def _checkpoint(config: Config) -> Iterator[str]:
-    path = config["ckpt_path"]
-    if isinstance(path, str):
-        try:
-            if "distill" not in read(path):
-                yield f"ckpt_path={path}: is no checkpoint of distill; give another, or null to start anew"
-        except (ValueError, FileNotFoundError) as error:
-            yield f"ckpt_path={path}: {error}; give another, or null to start anew"
-
-
-def read(path: str) -> Any:
-    """Return what a checkpoint holds; whatever a file that is none makes the reader raise becomes one sentence.
-
-    Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: when it cannot be read.
-    """
-    from distill import weights
-
-    try:
-        return weights.read(path)
-    except (ValueError, FileNotFoundError):
-        raise
-    except Exception as error:  # an unpickler that reads any bytes at all
-        raise ValueError(f"checkpoint {path!r} cannot be read: it is no checkpoint") from error
-
-
 def _terms(config: Config) -> Iterator[str]:
-    from distill.schedules.base import Schedule
-
     if not config["loss"]:
         yield "loss=[]: there is nothing to minimise; choose at least one term, such as loss=[ce,kd]"
     for name, node in config["loss"].items():
@@ -154,8 +143,8 @@ def _terms(config: Config) -> Iterator[str]:
             yield f"{key}={shown(node)}: must be a node with a _target_; to leave the term out write ~{key}"
         elif "weight" not in node:
             yield f"{key}.weight: missing; every term has one: set +{key}.weight=1.0"
-        elif not accepts(float | Schedule, node["weight"]):
-            yield f"{key}.weight={shown(node['weight'])}: must be {describe(float | Schedule)}"
+        elif not accepts(WEIGHT, node["weight"], makes):
+            yield f"{key}.weight={shown(node['weight'])}: must be {describe(WEIGHT)}"
 
 
 def _teachers(config: Config) -> Iterator[str]:
@@ -171,17 +160,11 @@ def _teachers(config: Config) -> Iterator[str]:
         words = checkpoint in ("train", "built") or checkpoint is UNKNOWN
         if not words and (not isinstance(checkpoint, str) or not Path(checkpoint).is_file()):
             yield f"{key}.checkpoint={shown(checkpoint)}: there is no such file; give a file, or train, or built"
-        elif not words:
-            try:
-                read(checkpoint)
-            except ValueError as error:
-                yield f"{key}.checkpoint={checkpoint}: {error}; give another file, or train, or built"
-        if not accepts(float, weight) or weight is not UNKNOWN and not weight > 0:
+        if not accepts(Kind("float"), weight, makes) or weight is not UNKNOWN and not weight > 0:
             yield f"{key}.weight={shown(weight)}: must be a number above 0"
 
 
 def _nodes(value: Any, path: str, repeated: set[str]) -> Iterator[str]:
-    """Compare every node that has a ``_target_`` with its signature."""
     if isinstance(value, list):
         for i, below in enumerate(value):
             yield from _nodes(below, f"{path}[{i}]", repeated)
@@ -198,26 +181,11 @@ def _nodes(value: Any, path: str, repeated: set[str]) -> Iterator[str]:
 
 
 def _trainer(node: Config) -> Iterator[str]:
-    """Check what Lightning would only refuse once it starts: devices, strategy, amounts."""
-    import torch
-    from pytorch_lightning.accelerators import AcceleratorRegistry
-    from pytorch_lightning.strategies import StrategyRegistry
-
-    accelerator, strategy, devices = (node.get(k, "auto") for k in ("accelerator", "strategy", "devices"))
-    kinds = ["auto", "gpu", *AcceleratorRegistry.available_accelerators()]
-    if isinstance(accelerator, str) and accelerator not in kinds:
-        yield f"trainer.accelerator={accelerator}: is unknown; {near(accelerator, kinds)}"
-    gpus = torch.cuda.device_count()
-    if accelerator in ("gpu", "cuda") and not gpus and not torch.backends.mps.is_available():
-        yield f"trainer.accelerator={accelerator}: this machine has no such device; use cpu or auto"
-    strategies = ["auto", *StrategyRegistry.available_strategies()]
-    if isinstance(strategy, str) and strategy not in strategies:
-        yield f"trainer.strategy={strategy}: is unknown; {near(strategy, strategies)}"
+    """Check amounts that Lightning would only refuse once it starts."""
+    devices = node.get("devices", "auto")
     wanted = len(devices) if isinstance(devices, list) else devices
     if isinstance(wanted, int) and (wanted == 0 or wanted < -1):
         yield f"trainer.devices={shown(devices)}: must be at least 1, or -1 or auto for all"
-    elif isinstance(wanted, int) and accelerator in ("gpu", "cuda", "auto") and wanted > gpus > 0:
-        yield f"trainer.devices={shown(devices)}: this machine has {gpus}; use at most as many"
     share = node.get("limit_train_batches")
     if isinstance(share, int | float) and not share > 0:
         yield f"trainer.limit_train_batches={share}: must be above 0; 1.0 is all batches"

@@ -56,8 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         here not in sys.path
     ):  # losses and networks of the user's own, as with python -m; last, so that they hide nothing
         sys.path.append(here)
+    module = COMMANDS[argv[0]][0]
+    if argv[0] == "train" and {"-h", "--help"} & set(argv):
+        module = "distill.commands.help"  # needs no Hydra where it is remembered
     try:
-        code = importlib.import_module(COMMANDS[argv[0]][0]).main(argv[1:])
+        code = importlib.import_module(module).main(argv[1:])
     except KeyboardInterrupt:
         print("stopped by Ctrl-C", file=sys.stderr)
         return 130

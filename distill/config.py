@@ -17,9 +17,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-_HERE = Path(__file__).resolve().parent
-CONF = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
-"""Folder of the shipped configuration: inside the package when installed from a wheel, beside it in a checkout."""
+from distill.places import CONF
 
 GROUPS = ("teacher", "student", "loss", "scheduler", "dataset", "optimizer", "lr_scheduler", "trainer", "logger")
 """Groups that make up a run; recipe, pair, experiment and search are deltas on them."""

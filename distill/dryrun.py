@@ -12,8 +12,8 @@ from distill.assemble import TEACHER_KEYS, TERM_KEYS, Parts, assemble, make_data
 from distill.comparison import alone, teacher_config
 from distill.config import IRRELEVANT, Config, ConfigError, build, fingerprint, resolved
 from distill.data.base import Views
+from distill.kinds import UNKNOWN, shown
 from distill.losses.base import Loss
-from distill.signatures import UNKNOWN, shown
 
 Make = Callable[[Any, str], Any]
 

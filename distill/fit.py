@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill import records
 from distill.config import IRRELEVANT, Config, fingerprint
-from distill.records import RESULT, Record, is_complete, lock, read_json, write_json, write_text
+from distill.records import RESULT, Record, digest, is_complete, lock, read_json, write_json, write_text
 
 if TYPE_CHECKING:
     from distill.together import Member
@@ -39,8 +39,6 @@ TERMINATED = 128 + signal.SIGTERM
 
 def identity(cfg: Config) -> Config:
     """Return the part of a resolved config that decides the result; checkpoints count by content, not by name."""
-    from distill.weights import digest
-
     kept = {k: v for k, v in cfg.items() if k not in IRRELEVANT}
     teachers = {}
     for name, node in cfg["teacher"].items():

@@ -10,13 +10,14 @@ import math
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from distill.packages import Module, module_of
+
 RESULT = "result.json"
+_PACKAGE = Path(__file__).parent
 Record = dict[str, Any]
 
 
@@ -71,19 +72,26 @@ def lock(folder: Path) -> Iterator[None]:
         yield
 
 
+def digest(path: str | Path) -> str:
+    """Return 16 hex digits of the SHA-256 of a file."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
 def code_hash(config: Any = None) -> str:
     """Return 10 hex digits of the source of this package and of every module that a ``_target_`` names."""
-    package = Path(__file__).parent
-    files = set(package.rglob("*.py"))
-    for target in _targets(config):
-        module = sys.modules.get(target.rpartition(".")[0])
-        source = getattr(module, "__file__", None)
-        if source and "site-packages" not in source:
-            files.add(Path(source))
+    files = {*_PACKAGE.rglob("*.py"), *(module.file for module in modules_of(config) if module.file)}
     whole = hashlib.sha256()
     for file in sorted(files):
         whole.update(file.name.encode() + file.read_bytes())
     return whole.hexdigest()[:10]
+
+
+def modules_of(config: Any) -> list[Module]:
+    """Return the modules of the user's that targets name: those that are neither installed nor distill's own."""
+    found = {target: module_of(target) for target in _targets(config)}
+    own = [module for module in found.values() if module is not None and module.file is not None]
+    return [m for m in own if "site-packages" not in str(m.file) and not str(m.file).startswith(f"{_PACKAGE}{os.sep}")]
 
 
 def _targets(node: Any) -> Iterator[str]:
@@ -99,12 +107,18 @@ def _targets(node: Any) -> Iterator[str]:
 
 def provenance() -> Record:
     """Return git state, versions and machine: what a reader needs to believe a number."""
-    names = ("distill", "torch", "pytorch-lightning", "hydra-core", "torchvision", "timm", "transformers", "numpy")
-    versions = {"python": platform.python_version()}
-    for name in names:
+    return {"git": _git(), "versions": versions(), "machine": f"{platform.machine()}, {os.cpu_count()} cores"}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide a result."""
+    from importlib import metadata
+
+    found = {"python": platform.python_version()}
+    for name in ("distill", "torch", "pytorch-lightning", "hydra-core", "torchvision", "timm", "transformers", "numpy"):
         with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return {"git": _git(), "versions": versions, "machine": f"{platform.machine()}, {os.cpu_count()} cores"}
+            found[name] = metadata.version(name)
+    return found
 
 
 def _git() -> Record:

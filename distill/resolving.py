@@ -10,7 +10,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
 from distill.config import Config
-from distill.signatures import UNKNOWN
+from distill.kinds import UNKNOWN
 
 
 def resolve(cfg: Mapping[str, Any]) -> tuple[Config, list[str], set[str]]:

@@ -6,12 +6,13 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distill.records import Record, write_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 SUMMARY = "summary.json"
 RULES = {"val_chosen": "epoch chosen on validation", "last": "last epoch", "best_on_test": "best epoch on test"}
@@ -110,6 +111,8 @@ class Result:
 
     def table(self) -> Table:
         """Return the comparison as a table for the terminal."""
+        from rich.table import Table
+
         table = Table(title=None, show_edge=False, header_style="bold")
         table.add_column("")
         for column in ("test accuracy %", "seeds", "params", "FLOPs", "train s"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -16,12 +15,6 @@ from torch import Tensor, nn
 
 WRAPPERS = ("state_dict", "model", "net", "model_state_dict", "student")
 PREFIXES = ("module.", "student.network.", "_orig_mod.")
-
-
-def digest(path: str | Path) -> str:
-    """Return 16 hex digits of the SHA-256 of a file."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def read(path: str | Path) -> Any:

@@ -1,4 +1,4 @@
-"""Settings that every test runs under: one thread, no network, no upload, fixed seeds."""
+"""Settings that every test runs under: one thread, no network, no upload, fixed seeds, an empty cache."""
 
 from __future__ import annotations
 
@@ -17,3 +17,8 @@ import torch  # noqa: E402
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISTILL_CACHE", str(tmp_path_factory.mktemp("cache")))

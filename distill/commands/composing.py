@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import difflib
-import inspect
-import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from distill.config import CONF, Config, Root, plain
-from distill.signatures import describe, located, near, parameters, shown
+from distill.config import Config, plain
+from distill.kinds import ANY, describe, shown
+from distill.places import CONF
+from distill.signatures import near, root, signature
 
 MULTI = ("teacher", "loss", "scheduler")
 """Groups of which several are chosen at a time."""
@@ -58,6 +61,7 @@ class Composer:
         self.name = config_name
         self.path = str(Path(config_path).resolve()) if config_path else str(CONF)
         self._composed: dict[tuple[str, ...], DictConfig] = {}
+        self._options: dict[str, list[str]] = {}
         self.extra = [f"hydra.searchpath=[{Path(config_dir).resolve().as_uri()}]"] if config_dir else []
 
     def __enter__(self) -> Composer:
@@ -65,6 +69,12 @@ class Composer:
         self._context.__enter__()
         self.loader = GlobalHydra.instance().config_loader()
         return self
+
+    @cached_property
+    def _files(self) -> IConfigRepository:
+        # what get_group_options() of the loader makes anew for each group
+        assert isinstance(self.loader, ConfigLoaderImpl)
+        return self.loader._parse_overrides_and_create_caching_repo(self.name, list(self.extra))[1]
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._context.__exit__(kind, error, at)
@@ -84,7 +94,9 @@ class Composer:
 
     def options(self, group: str) -> list[str]:
         """Return the choices of a group; empty where there is no such group."""
-        return self.loader.get_group_options(group, config_name=self.name, overrides=list(self.extra))
+        if group not in self._options:
+            self._options[group] = self._files.get_group_options(group, ObjectType.CONFIG)
+        return self._options[group]
 
     def full(self, overrides: Sequence[str]) -> DictConfig:
         """Return the composed config with Hydra's own part, not to be changed; raises what Hydra raises."""
@@ -191,11 +203,9 @@ def explain(one: Typed, error: Exception, config: DictConfig, composer: Composer
         return f"{text}: {key} is in the config already; write {text.lstrip('+')}", text.lstrip("+")
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) or "Could not delete" in message:
         return _no_such_key(one, plain(config), composer)
-    hint = typing.get_type_hints(Root).get(key)
-    if isinstance(hint, type) and issubclass(hint, Enum):
-        return f"{key}={value}: must be one of {', '.join(choice.value for choice in hint)}", ""
-    if hint is not None and hint is not Any:
-        return f"{key}={value}: must be {describe(hint)}", ""
+    kind = root().get(key, ANY)
+    if kind != ANY:
+        return f"{key}={value}: must be {describe(kind)}", ""
     return f"{text}: {str(cause).splitlines()[0]}; correct it", ""
 
 
@@ -237,10 +247,10 @@ def _no_such_key(one: Typed, config: Config, composer: Composer) -> tuple[str, s
 
 def _takes(node: Mapping[str, Any], word: str) -> bool:
     try:
-        known = parameters(located(node["_target_"])) if "_target_" in node else {}
+        known = signature(node["_target_"]) if "_target_" in node else None
     except ImportError:
         return False
-    return word in known and known[word].kind is not inspect.Parameter.VAR_KEYWORD
+    return known is not None and word in known.parameters
 
 
 def _paths(config: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from distill.commands.preflight import Findings, look, parsed
-from distill.config import Config, ConfigError
+from distill import memo
+
+if TYPE_CHECKING:
+    from distill.config import Config
 
 HELP = """\
 Prints parameters, FLOPs (two a multiply-add) and taps of the student and the teachers of a config; needs no data.
@@ -21,8 +23,6 @@ NOTHING = "no network was built"
 
 def main(arguments: Sequence[str]) -> int:
     """Print what the networks of a config are; return the exit code."""
-    from distill.commands.train import report
-
     parser = argparse.ArgumentParser(
         "distill info", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -30,14 +30,36 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--config-dir", help="folder with config groups of your own")
     parser.add_argument("--all", action="store_true", help="also the modules without a tap name of their own")
     line = parser.parse_intermixed_args(list(arguments))
+    name = memo.key("info", arguments)
+    known = memo.recall(name)
+    if known is not None:
+        print(known["text"])
+        return 0
+    return _main(line, name)
+
+
+def _main(line: argparse.Namespace, name: str) -> int:
+    from distill.commands.preflight import Findings, look, parsed
+    from distill.commands.train import report
+    from distill.config import ConfigError
+    from distill.resolving import resolve
+
+    folder = ["--config-dir", line.config_dir] if line.config_dir else []
     try:
-        folder = ["--config-dir", line.config_dir] if line.config_dir else []
         found = look(parsed([*line.overrides, *folder]), checks=False)
         if found.mistakes:
             return report(found, NOTHING)
-        print("\n\n".join(described(found.cells[0].config, line.all)))
+        config = found.cells[0].config
+        text = "\n\n".join(described(config, line.all))
     except ConfigError as error:
         return report(Findings(error.problems), NOTHING)
+    print(text)
+    memo.keep(
+        name,
+        {"text": text},
+        [config, resolve(config)[0]],
+        paths=memo.folders_of(line.config_dir) if line.config_dir else (),
+    )
     return 0
 
 
@@ -51,6 +73,7 @@ def described(cfg: Config, everything: bool) -> Iterator[str]:
     Raises:
         ConfigError: when a network cannot be built, or has no input size to go by.
     """
+    from distill.config import ConfigError
     from distill.resolving import resolve
 
     config, wrong, _ = resolve(cfg)

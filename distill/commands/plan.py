@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
-from distill.commands.preflight import Cell
+from distill.commands.preflight import Cell, Findings
 from distill.comparison import alone, teacher_config
 from distill.config import Config, resolved
 from distill.fit import LAST, STUDENT, folder_of, network_name
 from distill.records import RESULT, is_complete, read_json
+
+
+def plan(found: Findings) -> list[str]:
+    """Return lines of text that say what a command line without mistakes would train."""
+    return [*map(describe, found.cells), *found.notes, "no mistake found; nothing was trained"]
 
 
 def describe(cell: Cell) -> str:
@@ -31,15 +37,23 @@ def _trainings(cfg: Config) -> Iterator[str]:
             yield f"  teacher {name}: {'as the network comes' if path == 'built' else path}"
         checkpoints[name] = {**node, "checkpoint": path}
     if cfg["alone"] or not checkpoints:
-        for seed in seeds:
-            yield _line(f"student alone, seed {seed}", alone(cfg, seed))
-    for seed in seeds if checkpoints else ():
-        own = resolved({**cfg, "teacher": checkpoints, "seed": seed})
+        for own in _by_seed(partial(alone, cfg), seeds):
+            yield _line(f"student alone, seed {own['seed']}", own)
+    for own in _by_seed(lambda s: resolved({**cfg, "teacher": checkpoints, "seed": s}), seeds if checkpoints else ()):
+        seed = own["seed"]
         terms = "+".join(own["loss"])
         if all(_there(node["checkpoint"]) for node in checkpoints.values()):
             yield _line(f"student distilled with {terms}, seed {seed}", own)
         else:
             yield f"  student distilled with {terms}, seed {seed}: {_amount(own)}, once the teacher is trained"
+
+
+def _by_seed(make: Callable[[int], Config], seeds: Sequence[int]) -> Iterator[Config]:
+    """Give the config of each seed; interpolations are resolved anew only where they lead to the seed."""
+    first = make(seeds[0]) if seeds else {}
+    other = {**make(seeds[1]), "seed": first["seed"]} if len(seeds) > 1 else first
+    for seed in seeds:
+        yield {**first, "seed": seed} if first == other else make(seed)
 
 
 def _there(checkpoint: str) -> bool:

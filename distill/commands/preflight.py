@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -37,12 +37,16 @@ class Findings:
         cells: what would be run; in a sweep only those that were looked at.
         only: whether nothing but this look was asked for.
         notes: what could not be looked at.
+        said: how many of the mistakes were printed as soon as they were found.
+        lasting: whether the same will be found tomorrow, if nothing changes.
     """
 
     mistakes: list[str] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
     only: bool = False
     notes: list[str] = field(default_factory=list)
+    said: int = 0
+    lasting: bool = True
 
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
@@ -68,12 +72,15 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     return line
 
 
-def look(line: argparse.Namespace, checks: bool = True) -> Findings:
+def look(
+    line: argparse.Namespace, checks: bool = True, early: Callable[[Findings], None] = lambda found: None
+) -> Findings:
     """Compose what a command line stands for and say everything that is wrong with it.
 
     Args:
         line: as :func:`parsed` returns it.
         checks: also check the configs; else only whether they compose.
+        early: called with the mistakes that show at once, where to find the others takes the import of torch.
     """
     found = Findings()
     with Composer(line.config_name or "train", line.config_path, line.config_dir) as composer:
@@ -108,7 +115,7 @@ def look(line: argparse.Namespace, checks: bool = True) -> Findings:
                 found.cells.append(Cell(_words(cell, lists), plain_of(config)))
     found.mistakes = list(dict.fromkeys(found.mistakes))
     if checks:
-        _check(found)
+        _check(found, early)
     return found
 
 
@@ -183,19 +190,29 @@ def _words(cell: list[Typed], lists: dict[int, list[Typed]]) -> str:
     return " ".join(cell[i].text for i in lists)
 
 
-def _check(found: Findings) -> None:
-    from distill.check import problems
+def _check(found: Findings, early: Callable[[Findings], None]) -> None:
+    from distill.verdict import Case
 
-    tried: set[str] = set()
-    said: set[str] = set()
     composed = not found.mistakes
-    for i, cell in enumerate(found.cells):
-        for sentence in problems(cell.config, dry_run=composed, tried=tried):
+    said: set[str] = set()
+
+    def add(cell: Cell, sentences: Sequence[str]) -> None:
+        for sentence in sentences:
             if sentence not in said:
-                named = not i or any(word.partition("=")[0] in sentence for word in cell.words.split())
+                named = cell is found.cells[0] or any(w.partition("=")[0] in sentence for w in cell.words.split())
                 found.mistakes.append(sentence if named else f"{sentence} (in the cell {cell.words})")
             said.add(sentence)
-    found.mistakes = list(dict.fromkeys(found.mistakes))
+        found.mistakes = list(dict.fromkeys(found.mistakes))
+
+    cases = [(cell, Case(cell.config, dry_run=composed)) for cell in found.cells]
+    for cell, case in cases:
+        add(cell, case.quick)
+    if found.mistakes and not all(case.remembered for _, case in cases):
+        early(found)
+    tried: set[str] = set()
+    for cell, case in cases:
+        add(cell, case.mistakes(tried))
+        found.lasting &= case.lasting
 
 
 def _first_line(error: Exception) -> str:

@@ -16,7 +16,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from distill.commands.preflight import Findings, look, parsed
-from distill.config import CONF, ConfigError, plain
+from distill.config import ConfigError, plain
+from distill.places import CONF
 
 if TYPE_CHECKING:
     from distill.results import Result
@@ -41,12 +42,11 @@ def main(arguments: Sequence[str]) -> int:
     except ConfigError as error:
         return report(Findings(error.problems))
     if line.help:
-        from distill.commands.usage import usage
+        from distill.commands.help import main as show
 
-        print(usage(line.config_dir))
-        return 0
+        return show(arguments)
     if not (line.hydra_help or line.info or line.shell_completion or line.experimental_rerun):
-        found = look(line, checks=line.cfg is None)
+        found = look(line, checks=line.cfg is None, early=say_early)
         if found.mistakes or found.only and line.cfg is None:
             return report(found)
     return _hydra(arguments, line)
@@ -55,14 +55,11 @@ def main(arguments: Sequence[str]) -> int:
 def report(found: Findings, outcome: str = "nothing was trained") -> int:
     """Print the mistakes that were found, or what would be trained; return the exit code."""
     if found.mistakes:
-        count = len(found.mistakes)
-        _say(f"{count} mistake{'s' if count > 1 else ''}, {outcome}:", *(f"- {s}" for s in found.mistakes))
+        _say_mistakes(found, outcome)
         return MISTAKE
-    from distill.commands.plan import describe
+    from distill.commands.plan import plan
 
-    for cell in found.cells:
-        print(describe(cell))
-    print(*found.notes, "no mistake found; nothing was trained", sep="\n")
+    print(*plan(found), sep="\n")
     return 0
 
 
@@ -160,6 +157,23 @@ def explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, TrainingFailed | DivergenceError):
         return 1, str(error)
     raise error
+
+
+def say_early(found: Findings) -> None:
+    """Print the mistakes that are known before torch is imported, which takes seconds."""
+    _say_mistakes(found, "nothing was trained", " so far")
+
+
+def _say_mistakes(found: Findings, outcome: str, more: str = "") -> None:
+    lines = mistaken(found, outcome, more)
+    _say(*lines[found.said + 1 if found.said else 0 :])
+    found.said = len(found.mistakes)
+
+
+def mistaken(found: Findings, outcome: str = "nothing was trained", more: str = "") -> list[str]:
+    """Return the mistakes as lines of text, with their number on top."""
+    count = len(found.mistakes)
+    return [f"{count} mistake{'s' if count > 1 else ''}{more}, {outcome}:", *(f"- {s}" for s in found.mistakes)]
 
 
 def _say(*lines: str) -> None:

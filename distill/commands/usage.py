@@ -8,7 +8,7 @@ from dataclasses import MISSING, fields
 
 from distill.commands.composing import MULTI, Composer
 from distill.config import Root
-from distill.signatures import shown
+from distill.kinds import shown
 
 GROUPS = {
     "teacher": "who teaches; several with teacher=[a,b]; teacher=[] for none",

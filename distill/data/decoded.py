@@ -15,16 +15,11 @@ import torch
 from torch import Tensor
 
 from distill.data.images import ArrayImages, FileImages, Images, Source, decode
+from distill.places import cache_folder
 
 _CHUNK = 256  # images a thread decodes before it asks for more
 _MANY = 10_000  # images whose decoding takes long enough to say so
 _FORM = 1  # goes up when the bytes of a cache would differ for the same files
-
-
-def cache_folder() -> Path:
-    """Return where decoded images are kept: ``$DISTILL_CACHE``, else ``distill`` in the user's cache folder."""
-    own = os.environ.get("DISTILL_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "distill"
 
 
 def resident(split: Images, limit: float) -> Images:
