@@ -119,7 +119,7 @@ def test_decoded__a_failure_leaves_nothing_behind(root: Path, cache: Path) -> No
     pq.write_table(pa.table({"img": column, "label": [0, 1, 2, 3]}), path)
     with pytest.raises(ValueError, match=r"test-00000-of-00001.parquet, row 3, column img: cannot be decoded"):
         cifar10(root).verify()
-    assert [p.name.partition("-")[0] for p in cache.iterdir()] == ["train"]
+    assert len(list(cache.iterdir())) == 1  # the training images
 
 
 def test_read__corrupt_image_is_named_in_its_own_file(root: Path) -> None:
