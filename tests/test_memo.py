@@ -42,6 +42,16 @@ def test_commands__need_no_torch(typed: list[str], here: Path) -> None:
     assert distill(*typed)[2].startswith("light")
 
 
+def test_help__shows_a_group_that_is_added(here: Path) -> None:
+    (here / "own" / "student").mkdir(parents=True)
+    typed = ["train", "--help", "--config-dir", "own"]
+    first = distill(*typed)
+    assert distill(*typed) == first
+    (here / "own" / "student" / "brandnew.yaml").write_text("width: 3\n")
+    assert "brandnew" in distill(*typed)[0]
+    assert "brandnew" not in first[0]
+
+
 @pytest.mark.slow
 def test_check__needs_torch_once(here: Path) -> None:
     first = distill("check", *SMALL)

@@ -16,8 +16,15 @@ def main(arguments: Sequence[str]) -> int:
     name = memo.key("help", folder)
     known = memo.recall(name)
     if known is None:
+        from distill.commands.preflight import Findings, parsed
+        from distill.commands.train import report
         from distill.commands.usage import usage
+        from distill.config import ConfigError
 
+        try:
+            parsed(arguments)
+        except ConfigError as error:
+            return report(Findings(error.problems))
         known = {"text": usage(folder)}
         memo.keep(name, known, {}, paths=memo.folders_of(folder) if folder else ())
     print(known["text"])

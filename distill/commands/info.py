@@ -54,12 +54,10 @@ def _main(line: argparse.Namespace, name: str) -> int:
     except ConfigError as error:
         return report(Findings(error.problems), NOTHING)
     print(text)
-    memo.keep(
-        name,
-        {"text": text},
-        [config, resolve(config)[0]],
-        paths=memo.folders_of(line.config_dir) if line.config_dir else (),
-    )
+    if any("searchpath" in word for word in line.overrides):
+        return 0  # rests on folders that are not looked at here
+    folders = memo.folders_of(line.config_dir) if line.config_dir else ()
+    memo.keep(name, {"text": text}, [config, resolve(config)[0]], paths=folders)
     return 0
 
 
