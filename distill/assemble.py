@@ -19,7 +19,6 @@ from distill.outputs import Batch, InputSpec, Outputs, Specs
 from distill.schedules.base import Schedule
 from distill.taps import Tapped
 from distill.teachers.base import Teacher
-from distill.teachers.frozen import Frozen
 
 TERM_KEYS = ("weight",)
 TEACHER_KEYS = ("network", "checkpoint", "weight", "training")
@@ -36,7 +35,7 @@ class Parts:
     module: DistillationModule
 
 
-def input_spec(network: torch.nn.Module, mean: Sequence[float], std: Sequence[float]) -> InputSpec:
+def input_spec(network: torch.nn.Module | None, mean: Sequence[float], std: Sequence[float]) -> InputSpec:
     """Return the network's own input specification, or the dataset's mean and std where it has none."""
     own = getattr(network, "input_spec", None)
     return own if isinstance(own, InputSpec) else InputSpec(tuple(mean), tuple(std))
@@ -74,15 +73,34 @@ def make_network(node: Config, key: str, checkpoint: str | None) -> torch.nn.Mod
     return network
 
 
-def make_teacher(name: str, node: Config, data: ImageData, taps: list[str]) -> Frozen:
-    """Return a frozen teacher ready to answer; ``checkpoint: train`` leaves the weights as built, for a dry run."""
-    key = f"teacher.{name}"
+def build_teacher(node: Config, key: str) -> Teacher:
+    """Return the teacher of a config node: its network with the weights of ``checkpoint``, or the file itself.
+
+    A ``checkpoint`` of ``train`` leaves the weights as built, for a dry run.
+
+    Args:
+        node: with a ``network``, or null for a teacher that has none and answers from the file.
+        key: where the node stands in the config.
+    """
     path = None if node["checkpoint"] in ("train", "built") else node["checkpoint"]
-    with torch.random.fork_rng():
-        network = make_network(node["network"], f"{key}.network", path)
-    teacher: Frozen = build(node, key, drop=TEACHER_KEYS, partial=True)(network=network)
+    given: dict[str, object] = {"checkpoint": path}
+    if node["network"] is not None:
+        with torch.random.fork_rng():
+            given = {"network": make_network(node["network"], f"{key}.network", path)}
     try:
-        teacher.read(input_spec(network, data.mean, data.std), taps)
+        teacher: Teacher = build(node, key, drop=TEACHER_KEYS, partial=True)(**given)
+    except (ValueError, FileNotFoundError) as error:
+        raise ConfigError([f"{key}: {error}"]) from error
+    return teacher
+
+
+def make_teacher(name: str, node: Config, data: ImageData, taps: list[str]) -> Teacher:
+    """Return a teacher ready to answer; ``checkpoint: train`` leaves the weights as built, for a dry run."""
+    key = f"teacher.{name}"
+    teacher = build_teacher(node, key)
+    try:
+        teacher.read(input_spec(getattr(teacher, "network", None), data.mean, data.std), taps)
+        teacher.meet(data)
     except ValueError as error:
         raise ConfigError([f"{key}: {error}"]) from error
     return teacher
@@ -150,7 +168,7 @@ def assemble(cfg: Config) -> Parts:
     objective = make_objective(cfg["loss"])
     names = list(cfg["teacher"])
     taps = _taps_by_teacher(objective.teacher_taps, names) if names else {}
-    teachers: dict[str, Teacher] = {n: make_teacher(n, cfg["teacher"][n], data, taps[n]) for n in names}
+    teachers = {n: make_teacher(n, cfg["teacher"][n], data, taps[n]) for n in names}
     try:
         student = Tapped(network, input_spec(network, data.mean, data.std), objective.student_taps)
     except ValueError as error:

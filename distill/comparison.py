@@ -35,9 +35,7 @@ def run(cfg: Mapping[str, Any], overrides: Sequence[str] = (), checked: bool = F
             raise ConfigError(problems)
     typed = list(overrides)
     names = list(cfg["teacher"])
-    teachers = {name: _teacher(cfg, name, typed) for name in names}
-    with_teachers = dict(cfg)
-    with_teachers["teacher"] = {n: {**cfg["teacher"][n], "checkpoint": path} for n, (path, _) in teachers.items()}
+    with_teachers, records = with_trained_teachers(cfg, typed)
     seeds = [cfg["seed"] + i for i in range(cfg["seeds"])]
     arms: dict[str, list[Record]] = {}
     if cfg["alone"] or not names:
@@ -47,11 +45,18 @@ def run(cfg: Mapping[str, Any], overrides: Sequence[str] = (), checked: bool = F
             fit(resolved({**with_teachers, "seed": s}), typed, _title("student distilled", s, seeds)) for s in seeds
         ]
     return Result(
-        teachers={n: record for n, (_, record) in teachers.items() if record is not None},
+        teachers=records,
         arms=arms,
         folders={arm: [str(folder_of(r["config"])) for r in found] for arm, found in arms.items()},
         overrides=typed,
     )
+
+
+def with_trained_teachers(cfg: Mapping[str, Any], overrides: list[str]) -> tuple[Config, dict[str, Record]]:
+    """Return a config in which every teacher has a checkpoint, and the record of each that is trained by us."""
+    teachers = {name: _teacher(cfg, name, overrides) for name in cfg["teacher"]}
+    nodes = {name: {**cfg["teacher"][name], "checkpoint": path} for name, (path, _) in teachers.items()}
+    return {**cfg, "teacher": nodes}, {name: record for name, (_, record) in teachers.items() if record is not None}
 
 
 def _title(what: str, seed: int, seeds: Sequence[int]) -> str:
@@ -60,14 +65,14 @@ def _title(what: str, seed: int, seeds: Sequence[int]) -> str:
 
 def alone(cfg: Mapping[str, Any], seed: int) -> Config:
     """Return the resolved config of the same student trained with cross-entropy and no teacher."""
-    return resolved({**cfg, "teacher": {}, "loss": {"ce": CE}, "seed": seed})
+    return resolved({**cfg, "teacher": {}, "cache": {}, "loss": {"ce": CE}, "seed": seed})
 
 
 def teacher_config(cfg: Mapping[str, Any], name: str) -> Config:
     """Return the resolved config that trains a teacher: its network as student, its ``training`` laid on top."""
     node = cfg["teacher"][name]
-    base = {**cfg, "student": node["network"], "teacher": {}, "loss": {"ce": CE}, "ema_decay": None, "compile": False}
-    return resolved(merged(base, node["training"]))
+    plain = {"teacher": {}, "cache": {}, "loss": {"ce": CE}, "ema_decay": None, "compile": False}
+    return resolved(merged({**cfg, "student": node["network"], **plain}, node["training"]))
 
 
 def _teacher(cfg: Mapping[str, Any], name: str, overrides: list[str]) -> tuple[str, Record | None]:

@@ -21,7 +21,18 @@ _HERE = Path(__file__).resolve().parent
 CONF = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
 """Folder of the shipped configuration: inside the package when installed from a wheel, beside it in a checkout."""
 
-GROUPS = ("teacher", "student", "loss", "scheduler", "dataset", "optimizer", "lr_scheduler", "trainer", "logger")
+GROUPS = (
+    "teacher",
+    "cache",
+    "student",
+    "loss",
+    "scheduler",
+    "dataset",
+    "optimizer",
+    "lr_scheduler",
+    "trainer",
+    "logger",
+)
 """Groups that make up a run; recipe, pair, experiment and search are deltas on them."""
 
 Config = dict[str, Any]
@@ -75,6 +86,7 @@ class Root:
     ckpt_path: str | None = None  # checkpoint to start from; null: the run's own last one, where it was interrupted
     tags: list[str] = field(default_factory=list)  # free words kept in the record and sent to the logger
     teacher: Any = field(default_factory=dict)
+    cache: Any = field(default_factory=dict)
     student: Any = MISSING
     loss: Any = field(default_factory=dict)
     scheduler: Any = field(default_factory=dict)

@@ -30,6 +30,9 @@ class Interrupted(RuntimeError):
     """A training was told to end by SIGTERM; its checkpoint was written first, and the same command goes on from it."""
 
 
+WHERE_CACHED = ("folder", "limit_gb", "fill")
+"""Keys of the group ``cache`` that decide when and where answers are kept, and not what they are."""
+
 TERMINATED = 128 + signal.SIGTERM
 """Exit code of a process that SIGTERM ended."""
 
@@ -38,13 +41,16 @@ def identity(cfg: Config) -> Config:
     """Return the part of a resolved config that decides the result; checkpoints count by content, not by name."""
     from distill.weights import digest
 
-    kept = {k: v for k, v in cfg.items() if k not in IRRELEVANT}
+    kept = {k: v for k, v in cfg.items() if k not in {*IRRELEVANT, "cache"}}
     teachers = {}
     for name, node in cfg["teacher"].items():
         path = node["checkpoint"]
         known = Path(path).is_file() if path not in ("train", "built") else False
         teachers[name] = {**node, "checkpoint": digest(path) if known else path, "training": None}
-    return {**kept, "teacher": teachers}
+    # what is kept of an answer is part of the result; where it is kept is not. Without a cache there is no key, so that
+    # runs from before there were caches are still found
+    cache = {k: v for k, v in (cfg.get("cache") or {}).items() if k not in WHERE_CACHED} if teachers else {}
+    return {**kept, "teacher": teachers, **({"cache": cache} if cache else {})}
 
 
 def label(cfg: Config) -> str:

@@ -56,8 +56,9 @@ class Loaded:
         logits, target = self.predict(split)
         found = scores(logits, target)
         teachers = {n: t for n, t in self.config["teacher"].items() if _there(t["checkpoint"])}
-        if teachers and len(teachers) == len(self.config["teacher"]):
-            frozen = {n: make_teacher(n, node, self.data, []) for n, node in teachers.items()}
+        complete = len(teachers) == len(self.config["teacher"])
+        frozen = {n: make_teacher(n, node, self.data, []) for n, node in teachers.items()} if complete else {}
+        if frozen and all(teacher.sees_pixels for teacher in frozen.values()):
             batches = moved(self.data.loader(split), torch.device("cpu"))
             found["agreement"] = agreement(logits, (answer(frozen, batch, self.config) for batch in batches))
         return found

@@ -188,7 +188,7 @@ def _outcome(cfg: Config, parts: Parts, trainer: pl.Trainer, folder: Path) -> Re
         module.load_state_dict(state)
         logits, target = predict(student, test, device)
         chosen = scores(logits, target)
-    if parts.teachers:
+    if parts.teachers and all(teacher.sees_pixels for teacher in parts.teachers.values()):
         answers = (answer(parts.teachers, batch, cfg) for batch in moved(test, device))
         chosen["agreement"] = agreement(logits, answers)
     weights = {k: v.detach().cpu().contiguous() for k, v in student.network.state_dict().items()}

@@ -169,7 +169,7 @@ class Composer:
             yield f"{typed.text}: no such {kind} as {shown(word)}; {listed}", repaired
 
 
-GROUPS_OF_ONE = ("student", "dataset", "optimizer", "lr_scheduler", "trainer", "logger", "recipe", "pair")
+GROUPS_OF_ONE = ("cache", "student", "dataset", "optimizer", "lr_scheduler", "trainer", "logger", "recipe", "pair")
 
 
 def explain(one: Typed, error: Exception, config: DictConfig, composer: Composer) -> tuple[str, str]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from distill.cache.views import Slots
 from distill.data.augment import Augment
 from distill.data.images import ArrayImages, FileImages, Images
 from distill.data.loader import EvalSampler, Key, Loader, TrainLoader, TrainSampler
@@ -22,8 +23,9 @@ __all__ = ["ArrayImages", "FileImages", "ImageData", "Images"]
 class Views(Dataset[Batch]):
     """A split seen through an augmentation: makes a whole batch from a list of (index, view)."""
 
-    def __init__(self, split: Images, augment: Augment | None, seed: int) -> None:
-        self.split, self.augment, self.seed = split, augment, seed
+    def __init__(self, split: Images, augment: Augment | None, seed: int, slots: Slots | None = None) -> None:
+        self.split, self.augment, self.seed, self.slots = split, augment, seed, slots
+        self.ids = split.ids
 
     def __len__(self) -> int:
         return len(self.split)
@@ -38,11 +40,15 @@ class Views(Dataset[Batch]):
     def make(self, index: Tensor, view: Tensor) -> Batch:
         """Return the batch of samples ``(N,)`` in their views ``(N,)``."""
         images = self.split.gather(index)
+        params = None
         if self.augment is None:
             view = torch.zeros_like(index)
         else:
-            images = self.augment(images, self.seed, view, index)
-        return Batch(images, self.split.target[index], index, view)
+            view = view if self.slots is None else self.slots.drawn(view)
+            params = self.augment.sample(self.seed, view, index, images.shape[1:])
+            images = self.augment.apply(images, params)
+        slot = None if self.slots is None else self.slots.slot(self.ids[index], view, params)
+        return Batch(images, self.split.target[index], index, view, slot=slot)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -103,6 +109,7 @@ class ImageData(pl.LightningDataModule):
             if len(value) != self.channels:
                 raise ValueError(f"dataset.{name}={list(value)}: must be one number a channel, {self.channels}")
         self._splits: dict[str, Images] = {}
+        self.slots: Slots | None = None  # of the teachers' caches, which number the training batches
 
     @abstractmethod
     def read(self) -> tuple[Images, Images] | tuple[Images, Images, Images | None]:
@@ -172,9 +179,13 @@ class ImageData(pl.LightningDataModule):
         for split in self.splits.values():
             split.verify()
 
+    def train_views(self) -> Views:
+        """Return the training split as it is augmented."""
+        return Views(self.splits["train"], self.augment, self.seed, self.slots)
+
     def train_dataloader(self) -> TrainLoader:
         """Return augmented training batches in the order of seed and epoch, dealt to the ranks."""
-        views = Views(self.splits["train"], self.augment, self.seed)
+        views = self.train_views()
         return TrainLoader(views, TrainSampler(len(views), self.batch_size, self.seed), self.workers)
 
     def val_dataloader(self) -> list[Loader]:

@@ -15,15 +15,10 @@ import torch
 from torch import Tensor
 
 from distill.data.images import Source, decode
+from distill.folders import cache_folder
 
 _CHUNK = 256  # images a thread decodes before it asks for more
 _FORM = 1  # goes up when the bytes of a cache would differ for the same files
-
-
-def cache_folder() -> Path:
-    """Return where decoded images are kept: ``$DISTILL_CACHE``, else ``distill`` in the user's cache folder."""
-    own = os.environ.get("DISTILL_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "distill"
 
 
 def decoded(files: Sequence[Path], source: Callable[[], Source], count: int, shape: tuple[int, int, int]) -> Tensor:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
 
+from distill.cache.manifest import weights_hash
 from distill.outputs import Batch, InputSpec, Outputs, Spec
 from distill.taps import Tapped
 from distill.teachers.base import Teacher
@@ -30,6 +31,8 @@ class Frozen(Teacher):
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
         self.network = network.requires_grad_(False).eval()
         self.dtype = PRECISIONS[precision]
+        self.precision = precision
+        self.input_spec: InputSpec | None = None
         self.tapped: Tapped | None = None
 
     def read(self, input_spec: InputSpec, taps: Iterable[str]) -> None:
@@ -38,12 +41,22 @@ class Frozen(Teacher):
         Raises:
             ValueError: when a tap does not exist.
         """
+        self.input_spec = input_spec
         self.tapped = Tapped(self.network, input_spec, taps).eval()
 
     def _reader(self) -> Tapped:
         if self.tapped is None:
             raise RuntimeError("call read() before using a teacher")
         return self.tapped
+
+    def identity(self) -> Mapping[str, str]:
+        """Return network, weights, normalisation, size of the input, and precision."""
+        return {
+            "network": type(self.network).__name__,
+            "weights": weights_hash(self.network, self.dtype),
+            "input": str(self.input_spec),
+            "precision": self.precision,
+        }
 
     def specs(self, shape: tuple[int, int, int]) -> dict[str, Spec]:
         """Return the shapes of logits and taps for images ``(C, H, W)``."""
