@@ -22,17 +22,8 @@ CONF = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
 """Folder of the shipped configuration: inside the package when installed from a wheel, beside it in a checkout."""
 
 GROUPS = (
-    "teacher",
-    "cache",
-    "student",
-    "loss",
-    "scheduler",
-    "dataset",
-    "optimizer",
-    "lr_scheduler",
-    "trainer",
-    "logger",
-)
+    "teacher", "cache", "student", "loss", "scheduler", "dataset", "optimizer", "lr_scheduler", "trainer", "logger",
+)  # fmt: skip
 """Groups that make up a run; recipe, pair, experiment and search are deltas on them."""
 
 Config = dict[str, Any]

@@ -88,8 +88,8 @@ class Store:
             ValueError: names the sample and view of a record that is not what was written.
         """
         wanted = slots.numpy()
-        sums = np.take(self._sums, wanted)
-        records = np.take(self._records, wanted, axis=0)
+        sums = self._sums.take(wanted)
+        records = self._records.take(wanted, 0)
         found = sums != 0
         wrong = (self.layout.checksums(records, wanted) != sums) & found
         if wrong.any():
@@ -99,7 +99,7 @@ class Store:
 
     def there(self, slots: Tensor) -> Tensor:
         """Return which of the slots ``(n,)`` have a record, without reading it."""
-        return torch.from_numpy(np.take(self._sums, slots.numpy()) != 0)
+        return torch.from_numpy(self._sums.take(slots.numpy()) != 0)
 
     def put(self, slots: Tensor, values: Mapping[str, Tensor]) -> None:
         """Write the records of slots ``(n,)``; those that are there stay as they are.
@@ -111,7 +111,7 @@ class Store:
         records = self.layout.encode(values)
         # a slot that is named twice has the same record twice
         order, first = np.unique(slots.numpy(), return_index=True)
-        new = np.take(self._sums, order) == 0
+        new = self._sums.take(order) == 0
         order, records = order[new], records[first[new]]
         sums = self.layout.checksums(records, order)
         data, marks = self._files()
