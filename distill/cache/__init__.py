@@ -8,6 +8,9 @@ from typing import Literal
 
 from distill.folders import cache_folder
 
+KIND = "distill teacher cache"
+RECORDS, SUMS, MANIFEST, LOCK = "records.bin", "sums.bin", "manifest.json", "lock"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:

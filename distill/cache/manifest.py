@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from distill.cache import KIND
 from distill.data.images import Images
 
 VERSION = 1
 """Goes up when files of the same manifest would be read differently."""
-KIND = "distill teacher cache"
 
 
 @dataclass(frozen=True)

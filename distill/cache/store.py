@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from distill.cache import LOCK, MANIFEST, RECORDS, SUMS
 from distill.cache.layout import Layout, Words
 from distill.cache.locks import Locks
 from distill.cache.manifest import Manifest, difference
 from distill.records import write_json
 
-RECORDS, SUMS, MANIFEST, LOCK = "records.bin", "sums.bin", "manifest.json", "lock"
 BLOCK = 1024  # samples of one view that one process computes at a time
 GB = 1e9
 ANEW = "delete that folder to compute it again, or choose another with cache.folder"
