@@ -41,6 +41,6 @@ def caches(folder: Path) -> Iterator[Listed]:
             size=sum(file.st_size for file in files),
             filled=filled,
             slots=manifest["samples"] * manifest["views"],
-            summary=f"{teacher.get('network', 'no network')}, {manifest['samples']:,} samples x {manifest['views']} views "
-            f"of {manifest['transform']}; {kept}",
+            summary=f"{teacher.get('network', 'no network')}, {manifest['samples']:,} samples x {manifest['views']} "
+            f"views of {manifest['transform']}; {kept}",
         )

@@ -70,9 +70,8 @@ def _list(folder: str | None) -> int:
     found = list(caches(where))
     for cache in found:
         share = 100 * cache.filled / max(cache.slots, 1)
-        print(
-            f"{cache.folder}\n  {cache.disk / GB:.2f} of {cache.size / GB:.2f} GB, {share:.1f} % filled\n  {cache.summary}"
-        )
+        print(f"{cache.folder}\n  {cache.disk / GB:.2f} of {cache.size / GB:.2f} GB, {share:.1f} % filled")
+        print(f"  {cache.summary}")
     total = sum(cache.disk for cache in found) / GB
     print(f"{len(found)} teacher caches in {where}, {total:.2f} GB; delete a folder to be rid of it")
     return 0
