@@ -58,9 +58,8 @@ def fill(cached: Cached, views: Views, batch_size: int, progress: Callable[[int,
             return True
         with store.block(block, wait) as held:
             if held:
-                # looked at again by the teacher: another process may have been there a moment ago
-                missing = index[~store.there(slots)]
-                for chosen in missing.split(batch_size):
+                missing = index[~store.there(slots)]  # another process may have been here a moment ago
+                for chosen in missing.split(batch_size) if len(missing) else ():
                     cached.fill(cached.slots.batch(views, chosen, number, cached.device), batch_size)
             return held
 

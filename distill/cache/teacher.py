@@ -109,7 +109,7 @@ class Cached(Teacher):
         if slots is None:
             raise ValueError("a batch without slots has no place in a cache")
         missing = (~self.store.there(slots)).nonzero()[:, 0]
-        for chosen in missing.split(batch_size):
+        for chosen in missing.split(batch_size) if len(missing) else ():  # nothing splits into one empty part
             repeated = torch.from_numpy(np.resize(chosen.numpy(), batch_size))
             where = repeated.to(batch.index.device)
             inputs, target, index, view = (value[where] for value in batch[:4])
