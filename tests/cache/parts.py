@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -98,16 +97,20 @@ def stream(views: Views, epochs: int, size: int = 250) -> Iterable[Batch]:
             yield views.make(index, torch.full_like(index, epoch))
 
 
-def main(how: str, folder: str, seconds: str) -> None:
-    """Fill ahead, or lazily; in a process of its own."""
-    cached, views = make(Path(folder), float(seconds))
+def main(how: str, folder: Path, seconds: float) -> None:
+    """Fill ahead, or lazily, in a process of its own; leave the number of forwards in a file."""
+    cached, views = make(folder, seconds)
     if how == "ahead":
         fill(cached, views, 100, lambda done, total: None)
     else:
         for batch in stream(views, 3):
             cached.prefetch([batch])
-    print(cached.forwards)
+    (folder / f"forwards-{os.getpid()}").write_text(str(cached.forwards))
 
 
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+def hold(folder: Path, block: int) -> None:
+    """Hold a block until the process is killed."""
+    cached, _ = make(folder)
+    with cached.store.block(block, wait=False) as held:
+        (folder / "held").write_text(str(held))
+        time.sleep(60)

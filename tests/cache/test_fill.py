@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
+import multiprocessing
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -16,24 +14,25 @@ from distill.cache.fill import fill
 from distill.cache.store import BLOCK
 from distill.cache.teacher import Cached
 from distill.data.base import Views
-from tests.cache.parts import SOURCE, TAKEN, Counting, computed, make, stream
+from tests.cache.parts import SOURCE, TAKEN, Counting, computed, hold, main, make, stream
 
 ALL = TAKEN * 9
-ROOT = Path(__file__).parents[2]
 
 
-def start(how: str, folder: Path, seconds: float = 0.0) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.cache.parts", how, str(folder), str(seconds)]
-    where = Path(__file__).parents[2]
-    return subprocess.Popen(
-        command, cwd=where, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": "."}
-    )
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.cache.parts"])  # torch is imported once for all processes
 
 
-def forwards(process: subprocess.Popen[str]) -> int:
-    out, _ = process.communicate(timeout=120)
-    assert process.returncode == 0
-    return int(out)
+def start(how: str, folder: Path, seconds: float = 0.0) -> BaseProcess:
+    process = FORKS.Process(target=main, args=(how, folder, seconds))
+    process.start()
+    return process
+
+
+def forwards(process: BaseProcess, folder: Path) -> int:
+    process.join(120)
+    assert process.exitcode == 0
+    return int((folder / f"forwards-{process.pid}").read_text())
 
 
 def check_every_record(cached: Cached, views: Views) -> None:
@@ -66,14 +65,13 @@ def test_fill__computes_everything_once_in_batches_of_one_size(tmp_path: Path) -
     assert fill(again, views, 100, lambda *news: None).forwards == 0
 
 
-@pytest.mark.slow
 def test_fill__goes_on_after_a_kill(tmp_path: Path) -> None:
     process = start("ahead", tmp_path, seconds=0.05)
     deadline = time.monotonic() + 60
     while len(computed(tmp_path / "log")) < 2500 and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.kill()
+    process.join()
     before = computed(tmp_path / "log")
     assert 2500 <= len(before) < ALL
     cached, views = make(tmp_path)
@@ -83,11 +81,10 @@ def test_fill__goes_on_after_a_kill(tmp_path: Path) -> None:
     check_every_record(cached, views)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["ahead", "lazy"])
 def test_fill__two_processes_compute_every_record_once(tmp_path: Path, how: str) -> None:
     both = [start(how, tmp_path, seconds=0.02) for _ in range(2)]
-    shares = [forwards(process) for process in both]
+    shares = [forwards(process, tmp_path) for process in both]
     slots = computed(tmp_path / "log")
     assert len(slots) == len(slots.unique()) == sum(shares)
     assert min(shares) > 0
@@ -101,27 +98,19 @@ def test_fill__two_processes_compute_every_record_once(tmp_path: Path, how: str)
         assert cached.forwards == 0
 
 
-@pytest.mark.slow
 def test_fill__ahead_and_lazily_at_the_same_time(tmp_path: Path) -> None:
     ahead, lazy = start("ahead", tmp_path, seconds=0.02), start("lazy", tmp_path, seconds=0.02)
-    shares = forwards(ahead), forwards(lazy)
+    shares = forwards(ahead, tmp_path), forwards(lazy, tmp_path)
     slots = computed(tmp_path / "log")
     assert len(slots) == len(slots.unique()) == sum(shares) == ALL
     check_every_record(*make(tmp_path))
 
 
 def test_fill__waits_for_a_block_that_another_process_holds_and_then_does_it(tmp_path: Path) -> None:
-    holder = (
-        "import sys, time; from pathlib import Path; from tests.cache.parts import make\n"
-        "cached, _ = make(Path(sys.argv[1]))\n"
-        "with cached.store.block(1, False) as held: print(held, flush=True); time.sleep(60)"
-    )
-    where = Path(__file__).parents[2]
-    process = subprocess.Popen(
-        [sys.executable, "-c", holder, str(tmp_path)], cwd=where, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "True\n"
+    process = FORKS.Process(target=hold, args=(tmp_path, 1))
+    process.start()
+    while not (tmp_path / "held").exists():
+        time.sleep(0.02)
     cached, views = make(tmp_path)
     with cached.store.block(1, False) as held:
         assert not held
@@ -133,5 +122,4 @@ def test_fill__waits_for_a_block_that_another_process_holds_and_then_does_it(tmp
     assert fill(cached, views, 100, kill).forwards == ALL
     assert SOURCE > BLOCK
     check_every_record(cached, views)
-    process.wait()
-    process.stdout.close()
+    process.join()
