@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -65,7 +66,7 @@ class Store:
             folder: of this cache alone.
             manifest: what must be in it.
             limit_gb: a larger cache is not made.
-            say: told the size before anything is made.
+            say: told the size before the files are made, by the process that makes them.
 
         Raises:
             ValueError: when the folder holds something else, files are truncated, or the cache would be too large.
@@ -128,6 +129,8 @@ class Store:
         if self._writing is None:
             data, marks = (os.open(self.folder / name, os.O_WRONLY | os.O_CLOEXEC) for name in (RECORDS, SUMS))
             self._writing = data, marks
+            for descriptor in self._writing:
+                weakref.finalize(self, os.close, descriptor)
         return self._writing
 
     def _write(self, descriptor: int, values: NDArray[Any], offset: int) -> None:
@@ -197,11 +200,11 @@ def _create(
             f"cache.folder={folder}: is no teacher cache, it holds {', '.join(foreign[:3]) or 'no folder'}; choose "
             "another folder"
         )
-    say(f"note: {what}")
     folder.mkdir(parents=True, exist_ok=True)
     with Locks(folder / LOCK).all():
         if (folder / MANIFEST).is_file():
-            return  # another process was first
+            return  # another process was first, and has said it
+        say(f"note: {what}")
         for name, length in sizes.items():
             with (folder / name).open("wb") as file:  # empties what an interrupted attempt has left
                 file.truncate(length)
