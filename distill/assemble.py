@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 
 from distill import weights
+from distill.cache.build import make_cache
 from distill.config import Config, ConfigError, build
 from distill.data.base import ImageData
 from distill.losses.base import Loss
@@ -20,7 +21,6 @@ from distill.outputs import Batch, InputSpec, Outputs, Specs
 from distill.schedules.base import Schedule
 from distill.taps import Tapped
 from distill.teachers.base import Teacher
-from distill.teachers.frozen import Frozen
 
 TERM_KEYS = ("weight",)
 TEACHER_KEYS = ("network", "checkpoint", "weight", "training")
@@ -37,7 +37,7 @@ class Parts:
     module: DistillationModule
 
 
-def input_spec(network: torch.nn.Module, mean: Sequence[float], std: Sequence[float]) -> InputSpec:
+def input_spec(network: torch.nn.Module | None, mean: Sequence[float], std: Sequence[float]) -> InputSpec:
     """Return the network's own input specification, or the dataset's mean and std where it has none."""
     own = getattr(network, "input_spec", None)
     return own if isinstance(own, InputSpec) else InputSpec(tuple(mean), tuple(std))
@@ -76,16 +76,35 @@ def make_network(node: Config, key: str, checkpoint: str | None) -> torch.nn.Mod
     return network
 
 
-def make_teacher(name: str, node: Config, data: ImageData, taps: list[str]) -> Frozen:
-    """Return a frozen teacher ready to answer; ``checkpoint: train`` leaves the weights as built, for a dry run."""
-    key = f"teacher.{name}"
+def build_teacher(node: Config, key: str) -> Teacher:
+    """Return the teacher of a config node: its network with the weights of ``checkpoint``, or the file itself.
+
+    A ``checkpoint`` of ``train`` leaves the weights as built, for a dry run.
+
+    Args:
+        node: with a ``network``, or null for a teacher that has none and answers from the file.
+        key: where the node stands in the config.
+    """
     path = None if node["checkpoint"] in ("train", "built") else node["checkpoint"]
-    with torch.random.fork_rng():
-        torch.manual_seed(0)  # a teacher that comes untrained is the same one for every seed of the student
-        network = make_network(node["network"], f"{key}.network", path)
-    teacher: Frozen = build(node, key, drop=TEACHER_KEYS, partial=True)(network=network)
+    given: dict[str, object] = {"checkpoint": path}
+    if node["network"] is not None:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)  # a teacher that comes untrained is the same one for every seed of the student
+            given = {"network": make_network(node["network"], f"{key}.network", path)}
     try:
-        teacher.read(input_spec(network, data.mean, data.std), taps)
+        teacher: Teacher = build(node, key, drop=TEACHER_KEYS, partial=True)(**given)
+    except (ValueError, FileNotFoundError) as error:
+        raise ConfigError([f"{key}: {error}"]) from error
+    return teacher
+
+
+def make_teacher(name: str, node: Config, data: ImageData, taps: list[str]) -> Teacher:
+    """Return a teacher ready to answer; ``checkpoint: train`` leaves the weights as built, for a dry run."""
+    key = f"teacher.{name}"
+    teacher = build_teacher(node, key)
+    try:
+        teacher.read(input_spec(getattr(teacher, "network", None), data.mean, data.std), taps)
+        teacher.meet(data)
     except ValueError as error:
         raise ConfigError([f"{key}: {error}"]) from error
     return teacher
@@ -148,12 +167,13 @@ class Sharing(Protocol):
         """Return a teacher of a config."""
 
 
-def assemble(cfg: Config, sharing: Sharing | None = None) -> Parts:
+def assemble(cfg: Config, sharing: Sharing | None = None, caches: bool = False) -> Parts:
     """Return the parts of one run, connectors built, random weights set by ``cfg["seed"]``.
 
     Args:
         cfg: resolved config of one training; each teacher's ``checkpoint`` is a path, ``built`` or ``train``.
         sharing: gives data and teachers where other trainings use them too.
+        caches: put teachers behind the caches that the config asks for, which are made where there are none.
 
     Raises:
         ConfigError: one sentence for each mistake that shows when the parts meet.
@@ -170,6 +190,14 @@ def assemble(cfg: Config, sharing: Sharing | None = None) -> Parts:
             teachers[name] = make_teacher(name, cfg["teacher"][name], data, taps[name])
         else:
             teachers[name] = sharing.teacher(cfg, name, data)
+    if caches and cfg["cache"] and teachers:
+        policy = build(cfg["cache"], "cache")
+        try:
+            cached = {name: make_cache(policy, teacher, data, name) for name, teacher in teachers.items()}
+        except ValueError as error:
+            raise ConfigError([str(error) if str(error).startswith("cache") else f"cache: {error}"]) from error
+        data.slots = next(iter(cached.values())).slots
+        teachers = dict(cached)
     try:
         spec = input_spec(network, data.mean, data.std)
         student = Tapped(network, spec, objective.student_taps, cfg["channels_last"])

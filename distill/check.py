@@ -73,7 +73,8 @@ def look(cfg: Mapping[str, Any]) -> Looked:
     whole = whole and all(isinstance(config.get(group), Mapping) for group in NEEDED)
     if whole:
         found += [
-            *_scalars(config), *_out(config), *_terms(config), *_teachers(config), *_trainer(config["trainer"]),
+            *_scalars(config), *_out(config), *_terms(config), *_teachers(config), *_cache(config),
+            *_trainer(config["trainer"]),
         ]  # fmt: skip
     return Looked(config, sentences(found), repeated, whole)
 
@@ -157,11 +158,19 @@ def _teachers(config: Config) -> Iterator[str]:
             if needed not in node:
                 yield f"{key}.{needed}: missing; let the yaml start with defaults: [base@{name}]"
         checkpoint, weight = node.get("checkpoint", "train"), node.get("weight", 1.0)
-        words = checkpoint in ("train", "built") or checkpoint is UNKNOWN
+        has_network = node.get("network") is not None
+        words = checkpoint in ("train", "built") and has_network or checkpoint is UNKNOWN
         if not words and (not isinstance(checkpoint, str) or not Path(checkpoint).is_file()):
-            yield f"{key}.checkpoint={shown(checkpoint)}: there is no such file; give a file, or train, or built"
+            other = ", or train, or built" if has_network else ", for there is no network"
+            yield f"{key}.checkpoint={shown(checkpoint)}: there is no such file; give a file{other}"
         if not accepts(Kind("float"), weight, makes) or weight is not UNKNOWN and not weight > 0:
             yield f"{key}.weight={shown(weight)}: must be a number above 0"
+
+
+def _cache(config: Config) -> Iterator[str]:
+    node = config["cache"]
+    if node and (not isinstance(node, Mapping) or "_target_" not in node):
+        yield f"cache={shown(node)}: must be a node of conf/cache; choose cache=on or cache=off, then change its keys"
 
 
 def _nodes(value: Any, path: str, repeated: set[str]) -> Iterator[str]:
@@ -174,7 +183,7 @@ def _nodes(value: Any, path: str, repeated: set[str]) -> Iterator[str]:
         group, _, rest = path.partition(".")
         own: tuple[str, ...] = TERM_KEYS if group == "loss" and "." not in rest else ()
         own = TEACHER_KEYS if group == "teacher" and "." not in rest else own
-        given = ("network",) if own == TEACHER_KEYS else GIVEN.get(path, ())
+        given = ("network", "checkpoint") if own == TEACHER_KEYS else GIVEN.get(path, ())
         yield from mistakes(value, path, own, given)
     for key, below in value.items():
         yield from _nodes(below, f"{path}.{key}" if path else str(key), repeated)

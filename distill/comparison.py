@@ -119,23 +119,29 @@ class _Plan:
         )
 
 
+def with_trained_teachers(cfg: Mapping[str, Any], overrides: list[str]) -> tuple[Config, dict[str, Record]]:
+    """Return a config in which every teacher has a checkpoint, and the record of each that is trained by us."""
+    teachers = {name: _teacher(cfg, name, overrides) for name in cfg["teacher"]}
+    nodes = {name: {**cfg["teacher"][name], "checkpoint": path} for name, (path, _) in teachers.items()}
+    return {**cfg, "teacher": nodes}, {name: record for name, (_, record) in teachers.items() if record is not None}
+
+
 def _title(what: str, seed: int, seeds: Sequence[int]) -> str:
     return f"{what}, seed {seed}" if len(seeds) > 1 else what
 
 
 def alone(cfg: Mapping[str, Any], seed: int) -> Config:
     """Return the resolved config of the same student trained with cross-entropy and no teacher."""
-    return resolved({**cfg, "teacher": {}, "loss": {"ce": CE}, "seed": seed})
+    return resolved({**cfg, "teacher": {}, "cache": {}, "loss": {"ce": CE}, "seed": seed})
 
 
 def teacher_config(cfg: Mapping[str, Any], name: str) -> Config:
     """Return the resolved config that trains a teacher: its network as student, its ``training`` laid on top."""
     node = cfg["teacher"][name]
-    base = {
-        **cfg, "student": node["network"], "teacher": {}, "loss": {"ce": CE}, "ema_decay": None, "compile": False,
-        "data_seed": None,
+    plain = {
+        "teacher": {}, "cache": {}, "loss": {"ce": CE}, "ema_decay": None, "compile": False, "data_seed": None,
     }  # fmt: skip
-    return resolved(merged(base, node["training"]))
+    return resolved(merged({**cfg, "student": node["network"], **plain}, node["training"]))
 
 
 def _teacher(cfg: Mapping[str, Any], name: str, overrides: list[str]) -> tuple[str, Record | None]:

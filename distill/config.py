@@ -19,7 +19,9 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from distill.places import CONF
 
-GROUPS = ("teacher", "student", "loss", "scheduler", "dataset", "optimizer", "lr_scheduler", "trainer", "logger")
+GROUPS = (
+    "teacher", "cache", "student", "loss", "scheduler", "dataset", "optimizer", "lr_scheduler", "trainer", "logger",
+)  # fmt: skip
 """Groups that make up a run; recipe, pair, experiment and search are deltas on them."""
 
 Config = dict[str, Any]
@@ -76,6 +78,7 @@ class Root:
     ckpt_path: str | None = None  # checkpoint to start from; null: the run's own last one, where it was interrupted
     tags: list[str] = field(default_factory=list)  # free words kept in the record and sent to the logger
     teacher: Any = field(default_factory=dict)
+    cache: Any = field(default_factory=dict)
     student: Any = MISSING
     loss: Any = field(default_factory=dict)
     scheduler: Any = field(default_factory=dict)

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from distill.assemble import TEACHER_KEYS, TERM_KEYS, Parts, assemble, make_data, make_network
+from distill.assemble import TERM_KEYS, Parts, assemble, build_teacher, make_data
+from distill.cache.build import refuse
 from distill.comparison import alone, teacher_config
 from distill.config import IRRELEVANT, Config, ConfigError, build, fingerprint, resolved
 from distill.data.base import Views
@@ -57,7 +58,9 @@ def refusals(config: Config, known: Sequence[str], repeated: set[str]) -> list[s
     attempt(config["student"], "student", build)
     for name, node in config["teacher"].items():
         if isinstance(node, Mapping):
-            attempt(node, f"teacher.{name}", _make_teacher)
+            attempt(node, f"teacher.{name}", build_teacher)
+    if config["cache"]:
+        attempt(config["cache"], "cache", build)
     weights = [torch.nn.Parameter(torch.zeros(1))]
     optimizer = attempt(config["optimizer"], "optimizer", lambda n, k: build(n, k, partial=True)(weights))
     if optimizer is not None and config["lr_scheduler"]:
@@ -70,12 +73,6 @@ def refusals(config: Config, known: Sequence[str], repeated: set[str]) -> list[s
 def _has_unknown(value: Any) -> bool:
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
     return value is UNKNOWN or any(map(_has_unknown, inner))
-
-
-def _make_teacher(node: Config, key: str) -> None:
-    path = None if node["checkpoint"] in ("train", "built") else node["checkpoint"]
-    network = make_network(node["network"], f"{key}.network", path)
-    build(node, key, drop=TEACHER_KEYS, partial=True)(network=network)
 
 
 def _make_trainer(node: Config, key: str) -> None:
@@ -164,6 +161,10 @@ def _attempt(title: str, make: Callable[[], Config], tried: set[str]) -> list[st
             if data not in tried:
                 parts.data.verify()
                 tried.add(data)
+            if config["cache"]:
+                policy = build(config["cache"], "cache")
+                for teacher in parts.teachers.values():
+                    refuse(policy, teacher, parts.data)
             _one_batch(parts)
         tried.add(name)
     except Exception as error:

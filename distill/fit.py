@@ -33,20 +33,25 @@ class Interrupted(RuntimeError):
     """A training was told to end by SIGTERM; its checkpoint was written first, and the same command goes on from it."""
 
 
+WHERE_CACHED = ("folder", "limit_gb", "fill")
+"""Keys of the group ``cache`` that decide when and where answers are kept, and not what they are."""
+
 TERMINATED = 128 + signal.SIGTERM
 """Exit code of a process that SIGTERM ended."""
 
 
 def identity(cfg: Config) -> Config:
     """Return the part of a resolved config that decides the result; checkpoints count by content, not by name."""
-    kept = {k: v for k, v in cfg.items() if k not in IRRELEVANT}
+    kept = {k: v for k, v in cfg.items() if k not in {*IRRELEVANT, "cache"}}
     teachers = {}
     for name, node in cfg["teacher"].items():
         path = node["checkpoint"]
         known = Path(path).is_file() if path not in ("train", "built") else False
         teachers[name] = {**node, "checkpoint": digest(path) if known else path, "training": None}
+    # what is kept of an answer is part of the result; where it is kept is not
+    cache = {k: v for k, v in cfg["cache"].items() if k not in WHERE_CACHED} if teachers else {}
     own = {"teacher": teachers, "data_seed": cfg["seed"] if cfg["data_seed"] is None else cfg["data_seed"]}
-    return {**kept, **own}
+    return {**kept, **own, **({"cache": cache} if cache else {})}
 
 
 def label(cfg: Config) -> str:

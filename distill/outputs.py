@@ -32,6 +32,7 @@ class Batch(NamedTuple):
         index: position of each sample in its split ``(N,)``, int64; with ``view`` it names the augmented sample.
         view: number of the augmented view of each sample ``(N,)``, int64; 0 where nothing is augmented.
         mix: what other images were mixed in, None where none were.
+        slot: where a teacher cache keeps the answers for each sample ``(N,)``, int64; None where there is no cache.
     """
 
     inputs: Tensor
@@ -39,12 +40,21 @@ class Batch(NamedTuple):
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs
     view: Tensor
     mix: Mix | None = None
+    slot: Tensor | None = None
+
+    def split(self, sizes: list[int]) -> list[Batch]:
+        """Return consecutive parts of these sizes."""
+        parts = [value.split(sizes) for value in self[:4]]
+        mixes = [None] * len(sizes) if self.mix is None else map(Mix, *(value.split(sizes) for value in self.mix))
+        slots = [None] * len(sizes) if self.slot is None else self.slot.split(sizes)
+        return [Batch(*part) for part in zip(*parts, mixes, slots, strict=True)]
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
         mix = None if self.mix is None else Mix(*(value.to(device, non_blocking=True) for value in self.mix))
         inputs, target, index, view = (value.to(device, non_blocking=True) for value in self[:4])
-        return Batch(inputs, target, index, view, mix)
+        # the slot stays: files are looked up by the host, which would have to wait for a device to give it back
+        return Batch(inputs, target, index, view, mix, self.slot)
 
 
 @dataclass

@@ -6,11 +6,14 @@ Both are ``Checkpoint`` by type, because Lightning calls those after the module 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 SHOWN = ("val/accuracy", "test/accuracy")
@@ -74,3 +77,21 @@ class Lines(Checkpoint):
             print(
                 f"{self.title}: epoch {done}/{epochs}  {_news(pl_module)}  {seconds:.1f} s", file=sys.stderr, flush=True
             )
+
+
+@contextmanager
+def filling(name: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Give what shows how far the cache of a teacher is filled: a bar for people, ten lines for logs."""
+    if quiet:
+        tenths = [0]
+
+        def line(done: int, total: int) -> None:
+            if done * 10 // total > tenths[0]:
+                tenths[0] = done * 10 // total
+                print(f"teacher {name}: {done:,} of {total:,} answers", file=sys.stderr, flush=True)
+
+        yield line
+        return
+    with Progress(console=Console(stderr=True), refresh_per_second=5) as bar:
+        task = bar.add_task(f"teacher {name}", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -127,7 +127,7 @@ class Group:
 
 
 def _data_key(cfg: Config) -> str:
-    return fingerprint([cfg["dataset"], cfg["seed"] if cfg["data_seed"] is None else cfg["data_seed"]])
+    return fingerprint([cfg["dataset"], cfg["cache"], cfg["seed"] if cfg["data_seed"] is None else cfg["data_seed"]])
 
 
 def _teacher_key(cfg: Config, name: str) -> str:

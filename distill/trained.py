@@ -55,7 +55,7 @@ class Loaded:
         """
         logits, target = self.predict(split)
         found = scores(logits, target)
-        teachers = {n: t for n, t in self.config["teacher"].items() if _there(t["checkpoint"])}
+        teachers = {n: t for n, t in self.config["teacher"].items() if _answers(t)}
         if teachers and len(teachers) == len(self.config["teacher"]):
             frozen = {n: make_teacher(n, node, self.data, []) for n, node in teachers.items()}
             batches = moved(self.data.loader(split), torch.device("cpu"))
@@ -63,8 +63,10 @@ class Loaded:
         return found
 
 
-def _there(checkpoint: str) -> bool:
-    return checkpoint == "built" or Path(checkpoint).is_file()
+def _answers(teacher: Config) -> bool:
+    """Whether a teacher can still be asked: it has a network, whose weights are there."""
+    checkpoint = teacher["checkpoint"]
+    return teacher["network"] is not None and (checkpoint == "built" or Path(checkpoint).is_file())
 
 
 def load(path: str | Path, overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> Loaded:

@@ -21,6 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from distill import records
 from distill.assemble import Parts, accumulated, answer, assemble
+from distill.cache.fill import fill
+from distill.cache.teacher import Cached
 from distill.config import Config, build, fingerprint
 from distill.data.loader import Pace
 from distill.evaluate import agreement, moved, predict, scores
@@ -28,7 +30,7 @@ from distill.fit import BEST, LAST, STUDENT, Interrupted, accuracies, identity, 
 from distill.loggers import finish
 from distill.modules.base import DistillationModule, DivergenceError
 from distill.outputs import Batch
-from distill.progress import Bar, Lines
+from distill.progress import Bar, Lines, filling
 from distill.records import RESULT, Record, write_json
 from distill.taps import Tapped
 
@@ -86,7 +88,7 @@ def train(cfg: Config, folder: Path, overrides: list[str], title: str, member: M
     }  # fmt: skip
     trainer: pl.Trainer | None = None
     try:
-        parts = assemble(cfg, None if member is None else member.group)
+        parts = assemble(cfg, None if member is None else member.group, caches=True)
         record["code"] = records.code_hash(cfg)
         if not rank():
             write_json(folder / RESULT, record)
@@ -94,6 +96,8 @@ def train(cfg: Config, folder: Path, overrides: list[str], title: str, member: M
         parts.module.provenance = {"config": cfg, "label": record["label"]}
         last = folder / LAST
         start = str(last) if last.is_file() else cfg["ckpt_path"]
+        if cfg["cache"] and cfg["cache"]["fill"] == "ahead":
+            fill_ahead(parts, trainer.strategy.root_device, cfg["quiet"] or member is not None)
         if cfg["compile"]:
             parts.student.network.compile()
         parts.data.pace = pace(cfg, parts, trainer.strategy.root_device)
@@ -195,6 +199,15 @@ def pace(cfg: Config, parts: Parts, device: torch.device) -> Pace:
     return Pace(chunk=-(-steps // accumulated(cfg)) * accumulated(cfg), **limits)
 
 
+def fill_ahead(parts: Parts, device: torch.device, quiet: bool) -> None:
+    """Compute every answer of the teachers that a training could ask for."""
+    for name, teacher in parts.teachers.items():
+        if isinstance(teacher, Cached):
+            teacher.to(device)
+            with filling(name, quiet) as progress:
+                fill(teacher, parts.data.train_views(), parts.data.eval_batch_size, progress)
+
+
 class _BestCheckpoint(ModelCheckpoint):
     """Keeps the epoch with the best validation accuracy, the last of those that are equal.
 
@@ -235,7 +248,7 @@ def _outcome(cfg: Config, parts: Parts, trainer: pl.Trainer, folder: Path) -> Re
         module.load_state_dict(state)
         logits, target = predict(student, test, device)
         chosen = scores(logits, target)
-    if parts.teachers:
+    if parts.teachers and all(teacher.sees_pixels for teacher in parts.teachers.values()):
         answers = (answer(parts.teachers, batch, cfg) for batch in moved(test, device))
         chosen["agreement"] = agreement(logits, answers)
     weights = {k: v.detach().cpu().contiguous() for k, v in student.network.state_dict().items()}

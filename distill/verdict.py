@@ -102,7 +102,7 @@ def _imports(value: Any, known: list[str], path: str = "") -> Iterator[str]:
 
 def _checkpoints(config: Config) -> Iterator[str]:
     for name, node in config["teacher"].items():
-        path = node.get("checkpoint") if isinstance(node, Mapping) else None
+        path = node.get("checkpoint") if isinstance(node, Mapping) and node.get("network") is not None else None
         if isinstance(path, str) and path not in ("train", "built") and Path(path).is_file():
             try:
                 read(path)

@@ -12,8 +12,8 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.stem != "base")
 
 
-LIBRARIES = ("timm", "hf")
-"""Networks that need a name; they have tests of their own."""
+LIBRARIES = ("timm", "hf", "predictions")
+"""Networks that need a name, and a teacher that needs a file; they have tests of their own."""
 NEEDED = {
     "hub": ["dataset.path=nowhere/nothing", "dataset.num_classes=2"],
     "medmnist": ["dataset.file=nowhere", "dataset.num_classes=2"],
@@ -30,6 +30,7 @@ CASES = [
     *(("optimizer", name) for name in options("optimizer")),
     *(("lr_scheduler", name) for name in options("lr_scheduler")),
     *(("logger", name) for name in options("logger")),
+    *(("cache", name) for name in options("cache")),
     *(("pair", name) for name in options("pair")),
     *(("recipe", name) for name in options("recipe")),
     *(("+experiment", name) for name in options("experiment")),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 BENCHES = {
     "step": "a training step with logging, metrics.csv and checkpoint against a hand-written loop of the same work",
     "startup": "seconds of commands that need no torch, and to the first optimizer step beside Lightning's import",
+    "cache": "looking a teacher's answers up, checksums and all, against taking them from a bare memory map",
 }
 """What each benchmark measures; its module ``distill.bench.NAME`` has ``measure(options) -> Measured``."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-HYDRA = ("train", "check", "info")
+HYDRA = ("train", "check", "info", "cache")
 """Commands whose arguments are overrides."""
 
 

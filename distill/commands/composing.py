@@ -186,7 +186,7 @@ class Composer:
             yield f"{typed.text}: no such {kind} as {shown(word)}; {listed}", repaired
 
 
-GROUPS_OF_ONE = ("student", "dataset", "optimizer", "lr_scheduler", "trainer", "logger", "recipe", "pair")
+GROUPS_OF_ONE = ("cache", "student", "dataset", "optimizer", "lr_scheduler", "trainer", "logger", "recipe", "pair")
 NESTED = ("dataset/augment", "dataset/mix")
 
 
@@ -231,6 +231,9 @@ def _no_such_key(one: Typed, config: Config, composer: Composer) -> tuple[str, s
     if group in MULTI and word in composer.options(group):
         chosen = ",".join([*node, word])
         return f"{one.text}: {word} is not chosen; add it with {group}=[{chosen}]", ""
+    if parent and not node and composer.options(group):
+        others = ", ".join(f"{group}={option}" for option in composer.options(group))
+        return f"{one.text}: {group} as it is chosen has no keys; choose another first: {others}", ""
     close = difflib.get_close_matches(word, list(node), 1, 0.7)
     if close:
         return instead([*parent, close[0], *rest])

@@ -76,7 +76,8 @@ def described(cfg: Config, everything: bool) -> Iterator[str]:
 
     config, wrong, _ = resolve(cfg)
     nodes = {"student": config["student"]}
-    nodes |= {f"teacher.{name}": node["network"] for name, node in config["teacher"].items()}
+    teachers = {f"teacher.{name}": node["network"] for name, node in config["teacher"].items()}
+    nodes |= {key: network for key, network in teachers.items() if network is not None}
     for key, node in nodes.items():
         needed = [s for s in wrong if s.startswith((f"{key}.", "dataset.num_classes", "dataset.image_size"))]
         if needed:

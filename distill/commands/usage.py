@@ -12,6 +12,7 @@ from distill.kinds import shown
 
 GROUPS = {
     "teacher": "who teaches; several with teacher=[a,b]; teacher=[] for none",
+    "cache": "keep the teachers' answers: cache=on, cache.views=10, cache.fill=ahead",
     "student": "who learns",
     "loss": "terms that are added up; each has a weight: loss.kd.weight=0.5",
     "scheduler": "temperature and weights over the run; several with scheduler=[a,b]",

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from distill.cache.views import Slots
 from distill.data.augment import Augment
 from distill.data.decoded import resident
 from distill.data.images import ArrayImages, FileImages, Images
@@ -25,8 +26,13 @@ __all__ = ["ArrayImages", "FileImages", "ImageData", "Images"]
 class Views(Dataset[Batch]):
     """A split seen through an augmentation: makes a whole batch from a list of (index, view)."""
 
-    def __init__(self, split: Images, augment: Augment | None, seed: int, mix: Mixing | None = None) -> None:
-        self.split, self.augment, self.seed, self.mix = split, augment, seed, mix
+    """A split seen through an augmentation and a mixing: makes a whole batch from a list of (index, view)."""
+
+    def __init__(
+        self, split: Images, augment: Augment | None, seed: int, mix: Mixing | None = None, slots: Slots | None = None
+    ) -> None:
+        self.split, self.augment, self.seed, self.mix, self.slots = split, augment, seed, mix, slots
+        self.ids = split.ids
 
     def __len__(self) -> int:
         return len(self.split)
@@ -46,34 +52,31 @@ class Views(Dataset[Batch]):
         target = self.split.target
         if self.augment is None and self.mix is None:
             view = torch.zeros_like(index)
-        images, mix = self._seen(index, view), None
+        elif self.slots is not None:
+            view = self.slots.drawn(view)
+        (images, drawn), mix = self._seen(index, view), None
         if self.mix is not None:
             params = self.mix.sample(self.seed, view, index, len(self.split), images.shape[1:])
-            partners, params = self._seen(params.partner, view), onto(params, target.device)
+            partners, params = self._seen(params.partner, view)[0], onto(params, target.device)
             images = self.mix.apply(images, partners, params)
             mix = Mix(target[params.partner], params.share)
+        slot = None if self.slots is None else self.slots.slot(self.ids[index], view, drawn)
         where = onto(index, target.device)
-        return Batch(images, target[where], where, onto(view, target.device), mix)
+        return Batch(images, target[where], where, onto(view, target.device), mix, slot)
 
-    def _seen(self, index: Tensor, view: Tensor) -> Tensor:
+    def _seen(self, index: Tensor, view: Tensor) -> tuple[Tensor, Any]:
         device = self.split.target.device
         images = self.split.gather(onto(index, device))
         if self.augment is None:
-            return images
-        return self.augment.apply(images, onto(self.augment.sample(self.seed, view, index, images.shape[1:]), device))
+            return images, None
+        params = self.augment.sample(self.seed, view, index, images.shape[1:])
+        return self.augment.apply(images, onto(params, device)), params
 
     def chunk(self, plan: Plan) -> Chunk:
         """Return the batches of a plan, gathered and augmented all at once."""
         index = torch.cat(plan.indices)
         whole = self.make(index, torch.full_like(index, plan.epoch))
-        sizes = [len(part) for part in plan.indices]
-        parts = zip(*(value.split(sizes) for value in whole[:4]), strict=True)
-        mixes: list[Mix | None] = [None] * len(sizes)
-        if whole.mix is not None:
-            mixes = [Mix(*mix) for mix in zip(*(value.split(sizes) for value in whole.mix), strict=True)]
-        return Chunk(
-            plan.first, plan.total, [Batch(*part)._replace(mix=mix) for part, mix in zip(parts, mixes, strict=True)]
-        )
+        return Chunk(plan.first, plan.total, whole.split([len(part) for part in plan.indices]))
 
 
 def onto(params: Any, device: torch.device) -> Any:
@@ -151,6 +154,7 @@ class ImageData(pl.LightningDataModule):
         self._splits: dict[str, Images] = {}
         self.pace = Pace()
         self.recent: dict[tuple[int, int, int, torch.device], Chunk] | None = None
+        self.slots: Slots | None = None  # of the teachers' caches, which number the training batches
         self._resident: tuple[torch.device, Views] | None = None
 
     @abstractmethod
@@ -221,9 +225,13 @@ class ImageData(pl.LightningDataModule):
         for split in self.splits.values():
             split.verify()
 
+    def train_views(self) -> Views:
+        """Return the training split as it is augmented."""
+        return Views(self.splits["train"], self.augment, self.seed, self.mix, self.slots)
+
     def train_dataloader(self) -> TrainLoader:
         """Return augmented training batches in the order of seed and epoch, dealt to the ranks."""
-        views = Views(self.splits["train"], self.augment, self.seed, self.mix)
+        views = self.train_views()
         return TrainLoader(views, TrainSampler(len(views), self.batch_size, self.seed), self.workers, self.pace)
 
     def train_batches(self, epoch: int = 0) -> Iterator[Batch]:
@@ -273,9 +281,9 @@ class ImageData(pl.LightningDataModule):
         return self.chunk(batch, device) if isinstance(batch, Plan) else batch.to(device)
 
     def _on(self, device: torch.device) -> Views:
-        if self._resident is None or self._resident[0] != device:
-            split = self.splits["train"]
-            if device.type == "cuda" and isinstance(split, ArrayImages):
-                split = split.to(device)
-            self._resident = (device, Views(split, self.augment, self.seed, self.mix))
+        if self._resident is None or self._resident[0] != device or self._resident[1].slots is not self.slots:
+            views = self.train_views()
+            if device.type == "cuda" and isinstance(views.split, ArrayImages):
+                views.split = views.split.to(device)
+            self._resident = (device, views)
         return self._resident[1]

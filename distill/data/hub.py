@@ -1,7 +1,7 @@
 """Hub: any image classification dataset that the ``datasets`` library reads, from the hub or a local folder."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,10 @@ class HubSource:
     def name(self, row: int) -> str:
         """Return dataset and split, the row and the column."""
         return f"{self.where}, row {row}, column {self.column}"
+
+    def content(self) -> Iterator[bytes]:
+        """Give the fingerprint that the ``datasets`` library keeps of files and everything done to them."""
+        yield f"{self.column} {self.rows._fingerprint}".encode()
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -1,7 +1,7 @@
 """Image folder: one folder a class, in ``train``, ``val`` and ``test`` or all in one root."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,12 @@ class PathSource:
     def name(self, row: int) -> str:
         """Return the path."""
         return self.paths[row]
+
+    def content(self) -> Iterator[bytes]:
+        """Give the path below the common folder and the size of every file."""
+        root = os.path.commonpath(self.paths)
+        for path in self.paths:
+            yield f"{os.path.relpath(path, root)} {Path(path).stat().st_size}\n".encode()
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +28,17 @@ class Images(Protocol):
     @property
     def shape(self) -> tuple[int, ...]:
         """Channels, height and width of every image."""
+
+    @property
+    def ids(self) -> Tensor:
+        """Position of each sample in the source ``(N,)``, int64: the same in whatever part of it the sample is."""
+
+    @property
+    def source_size(self) -> int:
+        """Samples of the source, of which this may be a part."""
+
+    def content(self) -> Iterator[bytes]:
+        """Give, in pieces, what tells the source's images from others: pixels, or names and sizes of files."""
 
     def __len__(self) -> int: ...
 
@@ -57,9 +68,23 @@ class ArrayImages:
     classes: Sequence[str] = ()
     rows: Tensor | None = None
 
+    PIECE = 4096  # images hashed at a time, so that a mapped file is never in memory as a whole
+
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.images.shape[1:])
+
+    @property
+    def ids(self) -> Tensor:
+        return torch.arange(len(self)) if self.rows is None else self.rows
+
+    @property
+    def source_size(self) -> int:
+        return len(self.images)
+
+    def content(self) -> Iterator[bytes]:
+        for piece in self.images.split(self.PIECE):
+            yield piece.contiguous().numpy().data
 
     def __len__(self) -> int:
         return len(self.target)
@@ -99,6 +124,9 @@ class Source(Protocol):
     def name(self, row: int) -> str:
         """Return what a user finds the image by: its path, or its row in a named file."""
 
+    def content(self) -> Iterator[bytes]:
+        """Give what tells these images from others without decoding them, in pieces."""
+
 
 @dataclass(frozen=True)
 class FileImages:
@@ -125,6 +153,17 @@ class FileImages:
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.channels, *self.size)
+
+    @property
+    def ids(self) -> Tensor:
+        return self.rows
+
+    @property
+    def source_size(self) -> int:
+        return len(self.source)
+
+    def content(self) -> Iterator[bytes]:
+        return self.source.content()
 
     def __len__(self) -> int:
         return len(self.target)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from distill.outputs import Batch, InputSpec, Outputs, Spec
+
+if TYPE_CHECKING:
+    from distill.data.base import ImageData
 
 
 class Teacher(ABC):
@@ -25,8 +29,28 @@ class Teacher(ABC):
             ValueError: when a tap does not exist.
         """
 
+    @property
+    def sees_pixels(self) -> bool:
+        """Whether it answers for any image, and not only for the training samples that it has answers for."""
+        return True
+
+    def meet(self, data: ImageData) -> None:  # noqa: B027 - not abstract, for most teachers have nothing to do
+        """See the data it will be asked about, after :meth:`read`; nothing to do for one that looks at pixels.
+
+        Raises:
+            ValueError: when it has no answer for a training sample.
+        """
+
     def prefetch(self, batches: Sequence[Batch]) -> None:  # noqa: B027
         """Expect these batches next; nothing to do unless answers can be had for many batches at once."""
+
+    def identity(self) -> Mapping[str, str]:
+        """Return what decides its answers, each part by name, so that a cache of them can be told from others.
+
+        Raises:
+            ValueError: when it does not say, and so cannot be cached.
+        """
+        raise ValueError(f"{type(self).__name__} does not say what decides its answers, so set cache=off")
 
     @abstractmethod
     def __call__(self, batch: Batch) -> Outputs:

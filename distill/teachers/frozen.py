@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
 
+from distill.cache.manifest import weights_hash
 from distill.folding import fold
 from distill.outputs import Batch, InputSpec, Outputs, Spec
 from distill.taps import Tapped, published
 from distill.teachers.base import Teacher
 
-PRECISIONS = {"auto": None, "32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
+PRECISIONS = {
+    "32": torch.float32, "32-true": torch.float32, "64-true": torch.float64,
+    "bf16": torch.bfloat16, "bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16,
+    "16": torch.float16, "16-mixed": torch.float16, "16-true": torch.float16,
+}  # fmt: skip
+"""Arithmetic of a teacher by Lightning's names of precisions; nothing of it is trained, so nothing is mixed."""
 
 
 class Frozen(Teacher):
@@ -20,8 +26,7 @@ class Frozen(Teacher):
 
     Args:
         network: maps normalised images ``(N, C, H, W)`` to logits ``(N, K)``; put in eval mode, gradients off.
-        precision: ``"32"``, ``"bf16"`` or ``"16"``: dtype of its weights and its arithmetic; ``"auto"``: 32, but what
-            autocast has where the student trains under it. Outputs are float32.
+        precision: dtype of its weights and its arithmetic, one of ``PRECISIONS``; outputs are float32.
         channels_last: as in :class:`~distill.taps.Tapped`.
         fold: fold batch normalisation into the convolutions before it, exact up to rounding.
 
@@ -30,14 +35,14 @@ class Frozen(Teacher):
     """
 
     def __init__(
-        self, network: nn.Module, precision: str = "auto", channels_last: bool = True, fold: bool = True
+        self, network: nn.Module, precision: str | int = "32", channels_last: bool = True, fold: bool = True
     ) -> None:
-        if precision not in PRECISIONS:
+        if str(precision) not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
         self.network = network.requires_grad_(False).eval()
-        self.automatic = precision == "auto"
-        self.dtype = PRECISIONS[precision] or torch.float32
+        self.precision, self.dtype = str(precision), PRECISIONS[str(precision)]
         self.channels_last, self.fold = channels_last, fold
+        self.input_spec: InputSpec | None = None
         self.tapped: Tapped | None = None
 
     def read(self, input_spec: InputSpec, taps: Iterable[str]) -> None:
@@ -46,6 +51,7 @@ class Frozen(Teacher):
         Raises:
             ValueError: when a tap does not exist.
         """
+        self.input_spec = input_spec
         taps = list(taps)
         if self.fold:
             fold(self.network, [published(self.network).get(tap, tap) for tap in taps])
@@ -55,6 +61,15 @@ class Frozen(Teacher):
         if self.tapped is None:
             raise RuntimeError("call read() before using a teacher")
         return self.tapped
+
+    def identity(self) -> Mapping[str, str]:
+        """Return network, weights, normalisation, size of the input, and precision."""
+        return {
+            "network": type(self.network).__name__,
+            "weights": weights_hash(self.network, self.dtype),
+            "input": str(self.input_spec),
+            "precision": self.precision,
+        }
 
     def specs(self, shape: tuple[int, int, int]) -> dict[str, Spec]:
         """Return the shapes of logits and taps for images ``(C, H, W)``."""
@@ -71,10 +86,6 @@ class Frozen(Teacher):
 
     def __call__(self, batch: Batch) -> Outputs:
         """Return logits and tapped features for a batch, float32, usable in a graph that trains a student."""
-        device = batch.inputs.device.type
-        if self.automatic and torch.is_autocast_enabled(device) and self.dtype == torch.float32:
-            self.dtype = torch.get_autocast_dtype(device)
-            self.to(batch.inputs.device)
         outputs = self._answer(batch)
         # a tensor made under inference_mode may not be saved for backward; a float32 copy of it may
         return Outputs(

@@ -31,11 +31,27 @@ class CropFlip(Augment):
             raise ValueError(f"augment.padding={padding} must not be negative")
         self.padding, self.flip = padding, flip
 
-    def sample(self, seed: int, view: Tensor, index: Tensor, shape: Sequence[int]) -> Tensor:
+    @property
+    def _highs(self) -> tuple[int, int, int]:
         span = 2 * self.padding + 1
-        highs = (span, span, 2 if self.flip else 1)
-        draws = uniforms(seed, view, index, range(3)) * torch.tensor(highs, device=index.device)[:, None]
+        return span, span, 2 if self.flip else 1
+
+    def sample(self, seed: int, view: Tensor, index: Tensor, shape: Sequence[int]) -> Tensor:
+        draws = uniforms(seed, view, index, range(3)) * torch.tensor(self._highs, device=index.device)[:, None]
         return draws.long().T
+
+    def views(self, shape: Sequence[int]) -> int:
+        return math.prod(self._highs)
+
+    def number(self, params: Tensor, shape: Sequence[int]) -> Tensor:
+        _, columns, flips = self._highs
+        top, left, flip = params.unbind(1)
+        return (top * columns + left) * flips + flip
+
+    def nth(self, number: Tensor, shape: Sequence[int]) -> Tensor:
+        _, columns, flips = self._highs
+        place = number // flips
+        return torch.stack([place // columns, place % columns, number % flips], 1)
 
     def apply(self, images: Tensor, params: Tensor) -> Tensor:
         n, c, h, w = images.shape
