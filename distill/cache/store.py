@@ -194,7 +194,9 @@ def _create(
     if size > limit_gb * GB:
         raise ValueError(f"cache.limit_gb={limit_gb:g}: a {what} is larger; raise it, or {smaller}")
     _refuse_full_disk(folder, size, f"a {what}", smaller)
-    foreign = [path.name for path in folder.glob("*") if path.name not in (RECORDS, SUMS, LOCK)]
+    # the manifest, or the draft of it, may be there by now: another process makes the same cache
+    own = (RECORDS, SUMS, LOCK, MANIFEST)
+    foreign = [p.name for p in folder.glob("*") if p.name not in own and not p.name.startswith(f".{MANIFEST}.")]
     if foreign or folder.exists() and not folder.is_dir():
         raise ValueError(
             f"cache.folder={folder}: is no teacher cache, it holds {', '.join(foreign[:3]) or 'no folder'}; choose "
