@@ -40,6 +40,8 @@ def main(arguments: Sequence[str]) -> int:
     if line.list:
         return _list(line.folder)
     from distill.commands.train import report
+    from distill.fit import TERMINATED, Interrupted, TrainingFailed
+    from distill.modules.base import DivergenceError
 
     overrides = list(line.overrides)
     if not any(text.startswith("cache=") for text in overrides):
@@ -59,6 +61,9 @@ def main(arguments: Sequence[str]) -> int:
     except (ConfigError, ValueError) as error:
         wrong = error.problems if isinstance(error, ConfigError) else [" ".join(str(error).split())]
         return report(Findings(wrong), "nothing more was computed")
+    except (OSError, TrainingFailed, Interrupted, DivergenceError) as error:
+        print(error, file=sys.stderr)
+        return TERMINATED if isinstance(error, Interrupted) else 1
     return 0
 
 
