@@ -49,7 +49,7 @@ def identity(cfg: Config) -> Config:
         known = Path(path).is_file() if path not in ("train", "built") else False
         teachers[name] = {**node, "checkpoint": digest(path) if known else path, "training": None}
     # what is kept of an answer is part of the result; where it is kept is not
-    cache = {k: v for k, v in cfg["cache"].items() if k not in WHERE_CACHED} if teachers else {}
+    cache = {k: v for k, v in (cfg.get("cache") or {}).items() if k not in WHERE_CACHED} if teachers else {}
     own = {"teacher": teachers, "data_seed": cfg["seed"] if cfg["data_seed"] is None else cfg["data_seed"]}
     return {**kept, **own, **({"cache": cache} if cache else {})}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from distill.cache import Policy, default_folder, topk
 from distill.cache.layout import Layout
 from distill.cache.manifest import Manifest, dataset_hash, described, tensor_hash
-from distill.cache.store import GB, Store, say_to_stderr
+from distill.cache.store import GB, SMALLER, Store, say_to_stderr
 from distill.cache.teacher import Cached
 from distill.cache.views import Cycled, Finite, Slots
 from distill.data.base import ImageData
@@ -103,8 +103,8 @@ def refuse(policy: Policy, teacher: Teacher, data: ImageData) -> None:
     size = Layout(fields).words * 8 * slots.samples * slots.views / GB
     if size > policy.limit_gb:
         raise ValueError(
-            f"cache.limit_gb={policy.limit_gb:g}: the cache would take {size:,.2f} GB for {slots.samples:,} samples x "
-            f"{slots.views} views; raise the limit, or keep fewer with cache.views or cache.top_k"
+            f"cache.limit_gb={policy.limit_gb:g}: a teacher cache of {slots.samples:,} samples x {slots.views} views: "
+            f"{size:.2f} GB is larger; raise it, or {SMALLER}"
         )
 
 

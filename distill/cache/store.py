@@ -35,6 +35,9 @@ def say_to_stderr(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+SMALLER = "set cache.views to fewer, cache.top_k, or cache.dtype=float16"
+
+
 class Store:
     """An opened cache: ``look`` reads records, ``put`` adds them, locks divide the work of computing them.
 
@@ -190,11 +193,12 @@ def _create(
 ) -> None:
     size = sum(sizes.values())
     what = f"teacher cache of {manifest.samples:,} samples x {manifest.views} views: {size / GB:.2f} GB in {folder}"
-    smaller = "set cache.views to fewer, cache.top_k, or cache.dtype=float16"
     if size > limit_gb * GB:
-        raise ValueError(f"cache.limit_gb={limit_gb:g}: a {what} is larger; raise it, or {smaller}")
-    _refuse_full_disk(folder, size, f"a {what}", smaller)
-    foreign = [path.name for path in folder.glob("*") if path.name not in (RECORDS, SUMS, LOCK)]
+        raise ValueError(f"cache.limit_gb={limit_gb:g}: a {what} is larger; raise it, or {SMALLER}")
+    _refuse_full_disk(folder, size, f"a {what}", SMALLER)
+    # the manifest, or the draft of it, may be there by now: another process makes the same cache
+    own = (RECORDS, SUMS, LOCK, MANIFEST)
+    foreign = [p.name for p in folder.glob("*") if p.name not in own and not p.name.startswith(f".{MANIFEST}.")]
     if foreign or folder.exists() and not folder.is_dir():
         raise ValueError(
             f"cache.folder={folder}: is no teacher cache, it holds {', '.join(foreign[:3]) or 'no folder'}; choose "

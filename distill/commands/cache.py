@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +39,8 @@ def main(arguments: Sequence[str]) -> int:
     if line.list:
         return _list(line.folder)
     from distill.commands.train import report
+    from distill.fit import TERMINATED, Interrupted, TrainingFailed
+    from distill.modules.base import DivergenceError
 
     overrides = list(line.overrides)
     if not any(text.startswith("cache=") for text in overrides):
@@ -57,6 +60,9 @@ def main(arguments: Sequence[str]) -> int:
     except (ConfigError, ValueError) as error:
         wrong = error.problems if isinstance(error, ConfigError) else [" ".join(str(error).split())]
         return report(Findings(wrong), "nothing more was computed")
+    except (OSError, TrainingFailed, Interrupted, DivergenceError) as error:
+        print(error, file=sys.stderr)
+        return TERMINATED if isinstance(error, Interrupted) else 1
     return 0
 
 

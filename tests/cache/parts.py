@@ -86,7 +86,7 @@ def make(folder: Path, seconds: float = 0.0, batch_size: int = 100, cycle: int =
     slots = Cycled(cycle, SOURCE) if cycle else Finite(augment, SHAPE, SOURCE)
     store = Store.open(folder / "cache", manifest(slots, augment), say=lambda text: None)
     cached = Cached(Counting(folder / "log", seconds), store, slots, batch_size)
-    return cached, Views(split(), augment, 0, slots)
+    return cached, Views(split(), augment, 0, slots=slots)
 
 
 def stream(views: Views, epochs: int, size: int = 250) -> Iterable[Batch]:

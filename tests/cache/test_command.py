@@ -68,7 +68,7 @@ def test_cache__trains_the_teacher_first(capsys: pytest.CaptureFixture[str]) -> 
 def test_cache__refuses(here: Path, typed: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cache", "trainer.accelerator=cpu", *([] if "teacher=[]" in typed else TINY), *typed]) == 2
     assert words in capsys.readouterr().err
-    assert not (here / "distill").exists()
+    assert not (here / "distill" / "teachers").exists()
 
 
 def test_train__keys_of_a_cache_that_is_off(capsys: pytest.CaptureFixture[str]) -> None:

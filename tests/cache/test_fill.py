@@ -123,3 +123,15 @@ def test_fill__waits_for_a_block_that_another_process_holds_and_then_does_it(tmp
     assert SOURCE > BLOCK
     check_every_record(cached, views)
     process.join()
+
+
+def test_open__by_many_processes_at_once_makes_one_cache(tmp_path: Path) -> None:
+    for attempt in range(5):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        processes = [FORKS.Process(target=make, args=(folder,)) for _ in range(6)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(120)
+        assert [process.exitcode for process in processes] == [0] * 6

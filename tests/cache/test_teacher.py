@@ -15,6 +15,7 @@ from distill.cache.manifest import dataset_hash, described, weights_hash
 from distill.data.augment import CropFlip, ResizedCropFlip
 from distill.data.image_folder import PathSource
 from distill.data.images import ArrayImages, FileImages
+from distill.data.mix import Mixup
 from distill.data.synthetic import Synthetic
 from distill.outputs import InputSpec
 from distill.teachers.base import Teacher
@@ -35,7 +36,7 @@ def data(**changed: Any) -> Synthetic:
     settings: dict[str, Any] = {
         "num_classes": 4, "channels": 1, "image_size": (8, 8), "mean": (0.5,), "std": (0.5,), "batch_size": 16,
         "eval_batch_size": 32, "val_fraction": 0.1, "split_seed": 0, "train_size": None, "class_subset": None,
-        "augment": CropFlip(1, flip=True), "workers": 0, "seed": 0, "samples": 120,
+        "augment": CropFlip(1, flip=True), "workers": 0, "seed": 0, "samples": 120, "mix": None, "resident_gb": 1.0,
     }  # fmt: skip
     return Synthetic(**{**settings, **changed})
 
@@ -131,7 +132,7 @@ def test_make_cache__top_k_comes_back_as_logits() -> None:
     data_ = data()
     cached = make_cache(Policy(**{**ON, "top_k": 2}), frozen([]), data_, "net", say=lambda text: None)
     data_.slots = cached.slots
-    batch = next(iter(data_.train_dataloader()))
+    batch = next(data_.train_batches())
     exact, told = cached.teacher(batch).logits, cached(batch).logits
     assert torch.equal(exact.topk(2).indices, told.topk(2).indices)
     assert torch.allclose(exact.softmax(1).topk(2).values, told.softmax(1).topk(2).values, atol=2e-3)
@@ -144,8 +145,8 @@ def test_make_slots__all_views_need_an_end_of_them() -> None:
     with pytest.raises(ValueError, match=r"cache.views=all: ResizedCropFlip has no end"):
         make_slots(Policy(**ON), endless)
     with pytest.raises(ValueError, match=r"cache.views=all: images that are mixed"):
-        make_slots(Policy(**ON), data(), mix=object())
-    assert make_slots(Policy(**{**ON, "views": 4}), endless, mix=object()).views == 4
+        make_slots(Policy(**ON), data(mix=Mixup(1.0)))
+    assert make_slots(Policy(**{**ON, "views": 4}), data(mix=Mixup(1.0))).views == 4
 
 
 @pytest.mark.parametrize(

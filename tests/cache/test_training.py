@@ -7,15 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from distill.assemble import assemble, make_network
-from distill.cache import Policy
-from distill.cache.build import make_cache
 from distill.cache.teacher import Cached
 from distill.config import compose, resolved
-from distill.modules.single_teacher import SingleTeacher
-from distill.training import make_trainer, quiet_lightning
+from distill.fit import STUDENT, fit, folder_of
+from distill.teachers.frozen import Frozen
 
 SETTINGS = [
     "teacher.digits_cnn.checkpoint=built", "trainer.max_epochs=3", "trainer.accelerator=cpu", "dataset.train_size=400",
@@ -23,42 +22,66 @@ SETTINGS = [
 ]  # fmt: skip
 
 
-def trained(folder: Path, policy: Policy | None) -> tuple[dict[str, Tensor], list[dict[str, float]], Cached | None]:
-    quiet_lightning()
-    cfg: dict[str, Any] = resolved(compose([*SETTINGS, f"out={folder}"]))
-    parts = assemble(cfg)
-    cached = None
-    if policy is not None:
-        assert isinstance(parts.module, SingleTeacher)
-        cached = make_cache(policy, parts.teachers["digits_cnn"], parts.data, "digits_cnn", say=lambda text: None)
-        parts.module.teacher, parts.data.slots = cached, cached.slots
-    make_trainer(cfg, parts, folder, {}, "test").fit(parts.module, parts.data)
-    return dict(parts.student.network.state_dict()), parts.module.history, cached
+def trained(folder: Path, *overrides: str) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
+    torch.set_num_threads(1)
+    cfg: dict[str, Any] = resolved(compose([*SETTINGS, f"out={folder}", *overrides]))
+    record = fit(cfg, [], "test")
+    return load_file(folder_of(cfg) / STUDENT), record["history"]
 
 
-def kept(dtype: Any, folder: Path) -> Policy:
-    return Policy(views="all", dtype=dtype, top_k=None, fill="lazy", folder=str(folder), limit_gb=1.0)
+def kept(dtype: str, folder: Path) -> list[str]:
+    return ["cache=on", f"cache.dtype={dtype}", f"cache.folder={folder}"]
 
 
-def test_training__with_a_cache_is_bit_identical(tmp_path: Path) -> None:
-    online, history, _ = trained(tmp_path / "online", None)
-    policy = kept("float32", tmp_path / "cache")
-    for attempt, most in (("filling", 3 * 360), ("full", 0)):
-        state, rows, cached = trained(tmp_path / attempt, policy)
-        assert cached is not None
-        assert cached.forwards <= most
+def test_training__with_a_cache_is_bit_identical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    online, history = trained(tmp_path / "online")
+    asked, answer = [], Frozen._answer
+
+    def counted(self: Frozen, batch: Any) -> Any:
+        if batch.slot is not None:
+            asked.append(len(batch.target))
+        return answer(self, batch)
+
+    monkeypatch.setattr(Frozen, "_answer", counted)
+    for attempt in ("filling", "full"):
+        asked.clear()
+        state, rows = trained(tmp_path / attempt, *kept("float32", tmp_path / "cache"))
+        assert bool(asked) == (attempt == "filling")
+        assert sum(asked) < 3 * 360
         assert all(torch.equal(state[name], value) for name, value in online.items())
         for row, expected in zip(rows, history, strict=True):
             assert {k: v for k, v in row.items() if k != "seconds"} == {
-                k: v for k, v in expected.items() if k != "seconds"
+                k: pytest.approx(v, rel=1e-6) if k.endswith("nll") else v for k, v in expected.items() if k != "seconds"
             }
 
 
 def test_training__float16_differs_by_rounding(tmp_path: Path) -> None:
-    _, exact, _ = trained(tmp_path / "online", None)
-    _, rounded, _ = trained(tmp_path / "cached", kept("float16", tmp_path / "cache"))
+    _, exact = trained(tmp_path / "online")
+    _, rounded = trained(tmp_path / "cached", *kept("float16", tmp_path / "cache"))
     for a, b in zip(exact, rounded, strict=True):
         assert a["train/loss"] == pytest.approx(b["train/loss"], rel=1e-3)
+
+
+def test_training__filled_ahead_asks_for_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    online, _ = trained(tmp_path / "online")
+    cached = [*kept("float32", tmp_path / "cache"), "cache.fill=ahead"]
+    monkeypatch.setattr(Cached, "_fill", lambda *_: pytest.fail("computed while training"))
+    state, _ = trained(tmp_path / "ahead", *cached)
+    assert all(torch.allclose(state[name], value, atol=1e-5) for name, value in online.items())
+
+
+def test_training__drawn_views_are_gone_through_in_turn(tmp_path: Path) -> None:
+    mixed = ["dataset/mix=cutmix", "cache=on", "cache.views=2", f"cache.folder={tmp_path / 'cache'}"]
+    torch.set_num_threads(1)
+    cfg = resolved(compose([*SETTINGS, *mixed, f"out={tmp_path}"]))
+    data = assemble(cfg, caches=True).data
+    by_index = [
+        {int(i): image for b in data.train_batches(epoch) for i, image in zip(b.index, b.inputs, strict=True)}
+        for epoch in range(3)
+    ]
+    assert all(torch.equal(by_index[0][i], by_index[2][i]) for i in by_index[0])
+    assert not all(torch.equal(by_index[0][i], by_index[1][i]) for i in by_index[0])
+    assert fit(cfg, [], "mixed")["status"] == "complete"
 
 
 @pytest.mark.parametrize(

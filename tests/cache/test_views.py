@@ -49,7 +49,7 @@ def test_views__without_an_end_are_refused() -> None:
 def data(augment: Augment | None, slots: Finite | Cycled) -> Views:
     images = torch.randint(0, 256, (40, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     rows = torch.randperm(40)[:30]
-    return Views(ArrayImages(images, torch.zeros(30, dtype=torch.int64), (), rows), augment, 3, slots)
+    return Views(ArrayImages(images, torch.zeros(30, dtype=torch.int64), (), rows), augment, 3, slots=slots)
 
 
 def test_finite__the_slot_of_a_drawn_view_is_that_of_the_enumerated_one() -> None:

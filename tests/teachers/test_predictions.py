@@ -77,7 +77,7 @@ def test_predictions__without_ids_are_in_the_order_of_the_data(tmp_path: Path, s
     cfg = config(tmp_path, ["teacher=predictions", f"teacher.predictions.checkpoint={path}"])
     data = make_data(cfg)
     teacher = make_teacher("predictions", cfg["teacher"]["predictions"], data, [])
-    batch = next(iter(data.train_dataloader()))
+    batch = next(data.train_batches())
     expected = assemble(config(tmp_path, ["teacher.digits_cnn.checkpoint=built"])).teachers["digits_cnn"](batch)
     assert torch.equal(teacher(batch).logits, expected.logits)
 
