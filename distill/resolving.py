@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -78,3 +79,21 @@ def _paths(value: Any, path: str) -> Iterator[str]:
             where = f"{path}.{key}" if path else str(key)
             yield where
             yield from _paths(below, where)
+
+
+def taken(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Give each key whose value is taken from another key, ``${other}``, with that one."""
+    if isinstance(value, Mapping):
+        for key, below in value.items():
+            yield from taken(below, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, str) and (found := re.fullmatch(r"\$\{([\w.]+)\}", value)):
+        yield path, found[1]
+
+
+def without(config: Any, keys: set[str], path: str = "") -> Any:
+    """Return a config with ``UNKNOWN`` in the place of the values of some keys."""
+    if path in keys:
+        return UNKNOWN
+    if not isinstance(config, Mapping):
+        return config
+    return {key: without(below, keys, f"{path}.{key}" if path else str(key)) for key, below in config.items()}

@@ -14,6 +14,7 @@ from distill import memo
 from distill.check import Looked, compared, look, sentences
 from distill.config import Config
 from distill.kinds import shown
+from distill.resolving import taken, without
 from distill.signatures import imported_signature, near
 
 UNSEEN = ("seed", "seeds", "out", "check", "rerun", "quiet", "tags", "checkpoint_every")
@@ -79,6 +80,8 @@ def _found(cfg: Mapping[str, Any], looked: Looked, known: list[str], dry_run: bo
         from distill.dryrun import failures, refusals
 
         found = [*_imports(config, known), *_checkpoints(config), *_trainer(config["trainer"])]
+        wrong = {sentence.partition("=")[0] for sentence in [*known, *found]}
+        config = without(config, {where for where, source in taken(cfg) if source in wrong})
         found += refusals(config, [*known, *found], looked.repeated)
         if not known and not found and dry_run:
             found += failures(cfg, tried)

@@ -57,6 +57,7 @@ def _accuracy(folder: str) -> float:
     return float(json.loads((Path(folder) / RESULT).read_text())["accuracy"]["val_chosen"])
 
 
+@pytest.mark.slow
 def test_train__trains_only_what_is_missing(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -71,9 +72,9 @@ def test_train__trains_only_what_is_missing(
     trained: list[str] = []
     before = training.train
 
-    def counted(cfg: Record, folder: Path, overrides: list[str], title: str) -> None:
+    def counted(cfg: Record, folder: Path, overrides: list[str], title: str, member: None) -> None:
         trained.append(title)
-        before(cfg, folder, overrides, title)
+        before(cfg, folder, overrides, title, member)
 
     monkeypatch.setattr(training, "train", counted)
     assert main([*typed, "loss.kd.weight=2"]) == 0

@@ -25,15 +25,19 @@ def trained(out: Path, devices: int, overrides: list[str]) -> tuple[Record, dict
     return fit(cfg, [], "ddp"), load_file(folder_of(cfg) / STUDENT)
 
 
+KEPT = ["cache=on", "cache.dtype=float32", "cache.fill=ahead"]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("overrides", [MLP], ids=["without batch statistics"])
+@pytest.mark.parametrize("more", [[], KEPT], ids=["online", "cache filled ahead by both"])
 def test_fit__two_processes_average_to_the_gradient_of_one(
-    overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """For a net without batch statistics."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
-    one, alone = trained(tmp_path, 1, overrides)
-    two, both = trained(tmp_path, 2, overrides)
+    one, alone = trained(tmp_path, 1, MLP)
+    two, both = trained(tmp_path, 2, [*MLP, *more])
     assert max((alone[k] - both[k]).abs().max().item() for k in alone) < 1e-6
     assert two["steps"] == one["steps"]
     for a, b in zip(one["history"], two["history"], strict=True):
