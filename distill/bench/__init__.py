@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--threads", type=int, default=None, help="CPU threads of PyTorch")
     parser.add_argument("--record", metavar="FILE", help="also write the measurement to a JSON file")
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=FOLDER", help="public code beside ours")
-    options = parser.parse_args(list(arguments))
+    options = parser.parse_intermixed_args(list(arguments))
     from distill.config import ConfigError
 
     try:
