@@ -9,6 +9,10 @@ from collections.abc import Sequence
 
 BENCHES = {
     "step": "a training step with logging, metrics.csv and checkpoint against a hand-written loop of the same work",
+    "epoch": "an epoch of KD on CIFAR-100-shaped images, loading included; beside public code with --peer",
+    "memory": "peak resident memory of a training against the hand-written loop's, each in a fresh process",
+    "students": "eight students in one process on one pass of the teacher against eight trainings one by one",
+    "sweep": "eight temperatures with one teacher cache, filling it included, against eight trainings without",
     "startup": "seconds of commands that need no torch, and to the first optimizer step beside Lightning's import",
     "cache": "looking a teacher's answers up, checksums and all, against taking them from a bare memory map",
 }

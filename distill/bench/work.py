@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +17,7 @@ from distill.data.synthetic import Synthetic
 
 COMMON = ["dataset=synthetic", "dataset.val_fraction=0", "trainer.max_epochs=1", "trainer.accelerator=cpu"]
 CIFAR = [*COMMON, "dataset.num_classes=100"]
-PAIR = [*CIFAR, "student=resnet8x4", "teacher=[resnet32x4]", "teacher.resnet32x4.checkpoint=built"]
+PAIR = [*CIFAR, "student=resnet8x4", "teacher=[resnet32x4]"]
 """A pair of the CIFAR-100 tables on images made on the spot, for one epoch."""
 RECIPE = [
     "recipe=cifar_crd", "trainer.max_epochs=1", "loss.ce.weight=0.1", "loss.kd.weight=0.9",
@@ -99,7 +101,7 @@ def framework(cfg: dict[str, Any], now: Callable[[], float] = clock) -> Timed:
             self.seconds = now() - self.seconds
 
     plain = resolved({**cfg, "trainer": {**cfg["trainer"], "check_val_every_n_epoch": 2}, "quiet": True})
-    plain["teacher"] = _built(plain["teacher"])
+    plain["teacher"] = built(plain["teacher"])
     with tempfile.TemporaryDirectory() as folder:
         parts = assemble(plain, caches=True)
         trainer = training.make_trainer(plain, parts, Path(folder), {}, "bench")
@@ -111,6 +113,27 @@ def framework(cfg: dict[str, Any], now: Callable[[], float] = clock) -> Timed:
     return Timed(watch.seconds, trainer.global_step, parts.module.history[0]["train/loss"])
 
 
+def series(configs: Sequence[dict[str, Any]], together: bool) -> tuple[float, list[float]]:
+    """Train several configs, one after the other or in turns; return the seconds, all included, and the last losses."""
+    from distill.config import resolved
+    from distill.fit import fit
+    from distill.together import fit_together
+
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = [
+            (resolved({**cfg, "teacher": built(cfg["teacher"]), "out": folder, "quiet": True}), f"bench {number}")
+            for number, cfg in enumerate(configs)
+        ]
+        with redirect_stderr(StringIO()):  # a line an epoch
+            began = clock()
+            found = fit_together(jobs, []) if together else [fit(cfg, [], title) for cfg, title in jobs]
+            seconds = clock() - began
+    for record in found:
+        if isinstance(record, BaseException):
+            raise record
+    return seconds, [record["history"][-1]["train/loss"] for record in found if not isinstance(record, BaseException)]
+
+
 def bare(cfg: dict[str, Any], steps: int) -> Timed:
     """Train so many steps of CE + KD as one would write it by hand, data included."""
     import torch
@@ -120,7 +143,7 @@ def bare(cfg: dict[str, Any], steps: int) -> Timed:
     from distill.config import resolved
 
     plain = resolved(cfg)
-    plain["teacher"] = _built(plain["teacher"])
+    plain["teacher"] = built(plain["teacher"])
     teacher = make_network(next(iter(plain["teacher"].values()))["network"], "teacher", None).eval()
     parts = assemble({**plain, "channels_last": False})
     student = parts.student.network.train()
@@ -151,5 +174,6 @@ def bare(cfg: dict[str, Any], steps: int) -> Timed:
     return Timed(clock() - began, steps, float(total) / steps)
 
 
-def _built(teachers: dict[str, Any]) -> dict[str, Any]:
+def built(teachers: dict[str, Any]) -> dict[str, Any]:
+    """Return teachers with the weights that they are made with, for what they know does not change what they cost."""
     return {name: {**node, "checkpoint": "built"} for name, node in teachers.items()}
