@@ -9,6 +9,10 @@ from collections.abc import Sequence
 
 BENCHES = {
     "step": "a training step with logging, metrics.csv and checkpoint against a hand-written loop of the same work",
+    "epoch": "an epoch of KD on CIFAR-100-shaped images, loading included; beside public code with --peer",
+    "memory": "peak resident memory of a training against the hand-written loop's, each in a fresh process",
+    "students": "eight students in one process on one pass of the teacher against eight trainings one by one",
+    "sweep": "eight temperatures with one teacher cache, filling it included, against eight trainings without",
     "startup": "seconds of commands that need no torch, and to the first optimizer step beside Lightning's import",
     "cache": "looking a teacher's answers up, checksums and all, against taking them from a bare memory map",
 }
@@ -29,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--threads", type=int, default=None, help="CPU threads of PyTorch")
     parser.add_argument("--record", metavar="FILE", help="also write the measurement to a JSON file")
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=FOLDER", help="public code beside ours")
-    options = parser.parse_args(list(arguments))
+    options = parser.parse_intermixed_args(list(arguments))
     from distill.config import ConfigError
 
     try:
