@@ -12,7 +12,7 @@ from typing import Any
 
 from distill.bench import peers
 from distill.bench.measured import Measured, alternate
-from distill.bench.work import PAIR, RECIPE, framework, in_an_epoch, limited, prepare
+from distill.bench.work import PAIR, RECIPE, framework, in_an_epoch, limited, prepare, sized
 
 BF16 = "trainer.precision=bf16-mixed"
 OURS: dict[str, tuple[float | None, list[str]]] = {
@@ -41,9 +41,7 @@ def measure(options: argparse.Namespace) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
         for name, (_, own) in ours.items():
             cached = [f"cache.folder={folder}/cache"] if "cache=on" in own else []
-            cfg = compose([*PAIR, *RECIPE, *options.overrides, *own, *cached])
-            if "samples" in cfg["dataset"]:
-                cfg["dataset"]["samples"] = (1 + steps) * cfg["dataset"]["batch_size"]
+            cfg = sized(compose([*PAIR, *RECIPE, *options.overrides, *own, *cached]), 1 + steps)
             sides[name] = partial(_ours, name, cfg, steps, losses)
         if found:
             images = Path(folder) / "images.npz"

@@ -28,12 +28,11 @@ def measure(options: argparse.Namespace) -> Measured:
     """
     import torch
 
-    from distill.bench.work import PAIR
+    from distill.bench.work import PAIR, limited, sized
     from distill.config import compose
 
     steps = options.steps or 4
-    cfg = compose([*PAIR, *options.overrides])
-    cfg["dataset"]["samples"] = steps * cfg["dataset"]["batch_size"]
+    cfg = limited(sized(compose([*PAIR, *options.overrides]), steps), steps)
     ask = partial(_ask, options.threads or torch.get_num_threads())
     rounds: dict[str, list[float]] = {}
     for _ in range(options.rounds):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from distill.bench.measured import Measured, alternate
-from distill.bench.work import CIFAR, COMMON, Timed, bare, framework, prepare
+from distill.bench.work import CIFAR, COMMON, Timed, bare, framework, limited, prepare, sized
 
 TINY = [*COMMON, "dataset.image_size=[8,8]", "dataset.channels=1", "dataset.mean=[0.5]", "dataset.std=[0.25]"]
 CASES = {
@@ -36,8 +36,7 @@ def measure(options: argparse.Namespace) -> Measured:
     ratios: list[tuple[str, str, str, float | None]] = []
     for name, (count, target, overrides) in cases.items():
         steps = options.steps or count
-        cfg = compose(overrides)
-        cfg["dataset"]["samples"] = steps * cfg["dataset"]["batch_size"]
+        cfg = limited(sized(compose(overrides), steps), steps)
         sides[f"{name}: bare loop"] = _step(bare, cfg, steps)
         sides[f"{name}: distill"] = _step(framework, cfg)
         ratios.append((f"{name}: ratio", f"{name}: distill", f"{name}: bare loop", target))

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from distill.bench.measured import Measured, alternate
-from distill.bench.work import PAIR, RECIPE, in_an_epoch, limited, prepare, series
+from distill.bench.work import PAIR, RECIPE, in_an_epoch, limited, prepare, series, sized
 
 STUDENTS = 8
 ALONE, TOGETHER = "one by one", "together"
@@ -22,8 +22,8 @@ def measure(options: argparse.Namespace) -> Measured:
 
     prepare(options)
     steps = options.steps or 4
-    cfg = compose([*PAIR, *RECIPE, "dataset._target_=distill.bench.work.TrainOnly", "data_seed=0", *options.overrides])
-    cfg["dataset"]["samples"] = (1 + steps) * cfg["dataset"]["batch_size"]
+    common = [*PAIR, *RECIPE, "dataset._target_=distill.bench.work.TrainOnly", "data_seed=0"]
+    cfg = sized(compose([*common, *options.overrides]), 1 + steps)
     losses: dict[str, list[float]] = {}
 
     def side(name: str) -> float:

@@ -6,7 +6,7 @@ import argparse
 import tempfile
 
 from distill.bench.measured import Measured, alternate
-from distill.bench.work import PAIR, RECIPE, in_an_epoch, limited, prepare, series
+from distill.bench.work import PAIR, RECIPE, in_an_epoch, limited, prepare, series, sized
 
 TEMPERATURES = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 ONLINE, CACHED = "online", "one cache"
@@ -21,15 +21,12 @@ def measure(options: argparse.Namespace) -> Measured:
 
     prepare(options)
     steps = options.steps or 4
-    common = [
-        *PAIR, *RECIPE, "dataset._target_=distill.bench.work.TrainOnly", "data_seed=0", *options.overrides,
-    ]  # fmt: skip
+    common = [*PAIR, *RECIPE, "dataset._target_=distill.bench.work.TrainOnly", "data_seed=0", *options.overrides]
     losses: dict[str, list[float]] = {}
 
     def side(name: str, *own: str) -> float:
-        arms = [compose([*common, f"scheduler.temperature.value={value}", *own]) for value in TEMPERATURES]
-        for cfg in arms:
-            cfg["dataset"]["samples"] = (1 + steps) * cfg["dataset"]["batch_size"]
+        composed = (compose([*common, f"scheduler.temperature.value={value}", *own]) for value in TEMPERATURES)
+        arms = [sized(cfg, 1 + steps) for cfg in composed]
 
         def train(count: int) -> float:
             with tempfile.TemporaryDirectory() as folder:

@@ -63,6 +63,14 @@ def clock() -> float:
     return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
 
 
+def sized(cfg: dict[str, Any], steps: int) -> dict[str, Any]:
+    """Return a config with images for so many steps, and some of every class, where they are made on the spot."""
+    data = cfg["dataset"]
+    if "samples" in data:
+        data = {**data, "samples": max(steps * data["batch_size"], data["num_classes"])}
+    return {**cfg, "dataset": data}
+
+
 def limited(cfg: dict[str, Any], steps: int) -> dict[str, Any]:
     """Return a config whose epoch has so many steps."""
     return {**cfg, "trainer": {**cfg["trainer"], "limit_train_batches": steps}}

@@ -1,0 +1,70 @@
+"""Every benchmark runs on tiny networks and says what it compared; how long things took is not looked at."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from distill.bench import BENCHES, main, peers
+from distill.bench.work import EPOCH, in_an_epoch
+from distill.config import ConfigError
+
+TINY = [
+    "student=digits_tiny", "teacher=[digits_cnn]", "dataset.image_size=[16,16]", "dataset.batch_size=8",
+    "dataset.num_classes=10", "--rounds", "1", "--steps", "2",
+]  # fmt: skip
+CASES = {
+    "step": ({"step: bare loop", "step: distill"}, {"step: ratio"}),
+    "epoch": ({"distill", "distill, cached"}, {"distill, cached / distill"}),
+    "memory": (
+        {"bare loop", "bare loop: after imports", "bare loop, torch alone", "distill", "distill: after imports"},
+        {"total", "after imports", "total / torch alone"},
+    ),
+    "students": ({"one by one", "together"}, {"throughput, at least"}),
+    "sweep": ({"online", "one cache"}, {"throughput, at least"}),
+}
+SLOW = ("memory", "students", "sweep")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in CASES])
+def test_bench__prints_and_records_every_side_and_ratio(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(1)
+    monkeypatch.setattr("distill.bench.epoch._computes_bf16", lambda: False)
+    path = tmp_path / "record.json"
+    assert main([name, *TINY, "--record", str(path)]) == 0
+    said, record = capsys.readouterr().out, json.loads(path.read_text())
+    sides, ratios = CASES[name]
+    assert set(record["rounds"]) == sides
+    assert all(len(values) == 1 for values in record["rounds"].values())
+    assert set(record["ratios"]) == ratios
+    assert record["command"].startswith(f"distill bench {name} student=digits_tiny")
+    assert all(side in said for side in sides | ratios)
+
+
+def test_benches__each_has_a_module_that_measures() -> None:
+    folder = Path(peers.__file__).parents[1]
+    assert all("def measure(" in (folder / f"{name}.py").read_text() for name in BENCHES)
+
+
+def test_in_an_epoch__what_an_epoch_costs_once_counts_as_in_a_whole_one() -> None:
+    assert in_an_epoch(lambda steps: 5.0 + 0.25 * steps, 4) == pytest.approx(1e3 * (5.0 + 0.25 * EPOCH) / EPOCH)
+
+
+def test_peers__a_mistake_in_the_command_line_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="choose one of mdistiller, repdistiller, torchdistill"):
+        peers.named([f"mdistil={tmp_path}"])
+    with pytest.raises(ConfigError, match="no such folder"):
+        peers.named([f"mdistiller={tmp_path / 'none'}"])
+
+
+@pytest.mark.slow
+def test_ask__a_peer_that_fails_is_named_with_its_reason(tmp_path: Path) -> None:
+    work = peers.Work(str(tmp_path), {}, {}, 8, 1, 1)
+    images = tmp_path / "images.npz"
+    np.savez(images, images=np.zeros((8, 32, 32, 3), np.uint8), targets=np.zeros(8, np.int64))
+    with pytest.raises(ConfigError, match="--peer repdistiller=.*No module named 'dataset'"):
+        peers.ask("repdistiller", work, images)
