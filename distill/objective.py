@@ -26,6 +26,7 @@ class Objective(nn.Module):
     def __init__(self, losses: Mapping[str, Loss], weights: Mapping[str, float | Schedule]) -> None:
         super().__init__()
         self.losses = nn.ModuleDict(losses)
+        self._by_name = dict(losses)  # which is quicker to ask in every step
         self.weights: dict[str, float] = {k: 0.0 if isinstance(w, Schedule) else float(w) for k, w in weights.items()}
         self.schedules: dict[str, Schedule] = {}
         for name, loss in losses.items():
@@ -57,9 +58,7 @@ class Objective(nn.Module):
         return list(dict.fromkeys(t for name in self.losses for t in self._loss(name).teacher_taps()))
 
     def _loss(self, name: str) -> Loss:
-        loss = self.losses[name]
-        assert isinstance(loss, Loss)
-        return loss
+        return self._by_name[name]
 
     def set_progress(self, progress: Progress) -> None:
         """Give every scheduled parameter its value at ``progress``."""

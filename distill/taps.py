@@ -62,6 +62,7 @@ class Tapped(nn.Module):
     """
 
     scale: Tensor
+    byte_scale: Tensor
     shift: Tensor
 
     def __init__(
@@ -73,6 +74,7 @@ class Tapped(nn.Module):
         self.size = input_spec.size
         mean, std = (torch.tensor(v, dtype=torch.float32).view(-1, 1, 1) for v in (input_spec.mean, input_spec.std))
         self.register_buffer("scale", 1 / std, persistent=False)
+        self.register_buffer("byte_scale", 1 / std / 255, persistent=False)
         self.register_buffer("shift", -mean / std, persistent=False)
         self.taps = tuple(dict.fromkeys(taps))
         self._features: dict[str, Tensor] = {}
@@ -97,7 +99,7 @@ class Tapped(nn.Module):
 
     def normalize(self, images: Tensor) -> Tensor:
         """Return pixels ``(N, C, H, W)``, uint8 or float in [0, 1], as the network wants them."""
-        scale = self.scale / 255 if images.dtype == torch.uint8 else self.scale
+        scale = self.byte_scale if images.dtype == torch.uint8 else self.scale
         x = torch.addcmul(self.shift, images.to(scale.dtype, memory_format=self.layout), scale)
         if self.size is not None and tuple(x.shape[-2:]) != self.size:
             x = F.interpolate(x, self.size, mode="bilinear", antialias=True)

@@ -45,6 +45,14 @@ def test_bench__prints_and_records_every_side_and_ratio(
     assert all(side in said for side in sides | ratios)
 
 
+def test_report__is_what_the_kept_records_say(capsys: pytest.CaptureFixture[str]) -> None:
+    kept = Path(__file__).parents[1] / "experiments" / "performance"
+    assert main(["report", str(kept)]) == 0
+    table = capsys.readouterr().out.strip()
+    assert len(table.splitlines()) > 10
+    assert table in (kept / "README.md").read_text()
+
+
 def test_benches__each_has_a_module_that_measures() -> None:
     folder = Path(peers.__file__).parents[1]
     assert all("def measure(" in (folder / f"{name}.py").read_text() for name in BENCHES)

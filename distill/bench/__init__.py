@@ -18,23 +18,30 @@ BENCHES = {
     "cache": "looking a teacher's answers up, checksums and all, against taking them from a bare memory map",
 }
 """What each benchmark measures; its module ``distill.bench.NAME`` has ``measure(options) -> Measured``."""
+REPORT = "report"
+"""Not a benchmark: prints what the records in a folder say as a table."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run a benchmark, print its ratios and write its record where one is asked for; return the exit code."""
-    listed = "\n".join(f"  {name:<9} {text}" for name, text in BENCHES.items())
+    listed = "\n".join(f"  {name:<9} {text}" for name, text in [*BENCHES.items(), (REPORT, "a table of records")])
     parser = argparse.ArgumentParser(
         "distill bench", description=f"Prints ratios measured side by side, alternating, in one run.\n\n{listed}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("name", choices=list(BENCHES), metavar="NAME")
-    parser.add_argument("overrides", nargs="*", help="config overrides, such as student=resnet20 teacher=resnet56")
+    parser.add_argument("name", choices=[*BENCHES, REPORT], metavar="NAME")
+    parser.add_argument("overrides", nargs="*", help="config overrides; with report: the folder of the records")
     parser.add_argument("--rounds", type=int, default=5, help="alternations (default 5)")
     parser.add_argument("--steps", type=int, default=None, help="optimizer steps a round")
     parser.add_argument("--threads", type=int, default=None, help="CPU threads of PyTorch")
     parser.add_argument("--record", metavar="FILE", help="also write the measurement to a JSON file")
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=FOLDER", help="public code beside ours")
     options = parser.parse_intermixed_args(list(arguments))
+    if options.name == REPORT:
+        from distill.bench.measured import report
+
+        print(report((options.overrides or ["."])[0]))
+        return 0
     from distill.config import ConfigError
 
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import statistics
 import sys
@@ -77,3 +78,20 @@ def alternate(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str
         for name, run in sides.items():
             found[name].append(run())
     return {name: values[1:] for name, values in found.items()}
+
+
+def report(folder: str) -> str:
+    """Return a table, in Markdown, of every ratio in the records of a folder, and of the sides that have none."""
+    lines = ["| record | what | median | from – to | aim | threads |", "| :-- | :-- | --: | --: | --: | --: |"]
+    for path in sorted(Path(folder).glob("*.json")):
+        record = json.loads(path.read_text())
+        judged = [(name, r["median"], r["low"], r["high"], r["target"]) for name, r in record["ratios"].items()]
+        sides = [
+            (f"{name}, {record['unit']}", statistics.median(v), min(v), max(v), None)
+            for name, v in record["rounds"].items()
+        ]
+        for name, middle, low, high, target in [*judged, *sides]:
+            aim = "" if target is None else f"{target:g}"
+            threads = record["threads"]
+            lines.append(f"| {path.stem} | {name} | {middle:.3f} | {low:.3f} – {high:.3f} | {aim} | {threads} |")
+    return "\n".join(lines)

@@ -10,12 +10,17 @@ from distill.bench.measured import Measured, alternate
 from distill.bench.work import CIFAR, COMMON, Timed, bare, framework, limited, prepare, sized
 
 TINY = [*COMMON, "dataset.image_size=[8,8]", "dataset.channels=1", "dataset.mean=[0.5]", "dataset.std=[0.25]"]
+TARGET = "_target_=distill.bench.work.perceptron"
+PERCEPTRONS = [
+    f"student.{TARGET}", "+student.hidden=256", "~student.width", "~student.channels",
+    f"teacher.digits_cnn.network.{TARGET}", "+teacher.digits_cnn.network.hidden=256",
+    "~teacher.digits_cnn.network.width", "~teacher.digits_cnn.network.channels",
+]  # fmt: skip
 CASES = {
-    "1 ms": (800, 1.15, [*TINY, "student=digits_tiny", "teacher=[digits_cnn]", "teacher.digits_cnn.network.width=8",
+    "1 ms": (782, 1.15, [*TINY, *PERCEPTRONS, "dataset.batch_size=64"]),
+    "5 ms": (200, 1.05, [*TINY, "student=digits_tiny", "teacher=[digits_cnn]", "teacher.digits_cnn.network.width=8",
                          "dataset.batch_size=16"]),
-    "5 ms": (200, 1.05, [*TINY, "student=digits_tiny", "teacher=[digits_cnn]", "student.width=32",
-                         "dataset.batch_size=64"]),
-    "resnet8x4": (8, 1.01, [*CIFAR, "student=resnet8x4", "teacher=[resnet32x4]", "dataset.batch_size=64"]),
+    "resnet8x4": (4, 1.01, [*CIFAR, "student=resnet8x4", "teacher=[resnet32x4]", "dataset.batch_size=64"]),
 }  # fmt: skip
 """Steps of an epoch, target and config of each case."""
 

@@ -81,7 +81,10 @@ class Frozen(Teacher):
 
     @torch.inference_mode()
     def _answer(self, batch: Batch) -> Outputs:
-        with torch.autocast(batch.inputs.device.type, enabled=False):
+        device = batch.inputs.device.type
+        if not torch.is_autocast_enabled(device):
+            return self._reader()(batch.inputs)
+        with torch.autocast(device, enabled=False):
             return self._reader()(batch.inputs)
 
     def __call__(self, batch: Batch) -> Outputs:
