@@ -1,4 +1,4 @@
-"""An epoch of CE + KD with the framework and everything beside it, and the same written by hand; both say what it took."""
+"""An epoch of CE + KD with the framework and all that is beside it, and the same written by hand; both timed."""
 
 from __future__ import annotations
 
