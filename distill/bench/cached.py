@@ -8,8 +8,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from distill.bench.loops import clock, framework
 from distill.bench.measured import Measured, alternate
-from distill.bench.work import CIFAR, RECIPE, clock, framework, in_an_epoch, limited, prepare
+from distill.bench.work import CIFAR, RECIPE, in_an_epoch, limited, prepare
 
 STUDENTS = {"narrow": ("resnet8", 60), "wide": ("resnet8x4", 8)}
 """Students, and how many of their steps are timed."""

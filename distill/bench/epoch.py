@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from distill.bench import peers
+from distill.bench.loops import framework
 from distill.bench.measured import Measured, alternate
-from distill.bench.work import PAIR, RECIPE, framework, in_an_epoch, limited, prepare, sized
+from distill.bench.work import PAIR, RECIPE, in_an_epoch, limited, prepare, sized
 
 BF16 = "trainer.precision=bf16-mixed"
 OURS: dict[str, tuple[float | None, list[str]]] = {

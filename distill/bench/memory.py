@@ -68,7 +68,7 @@ def _ask(threads: int, program: str, *arguments: str) -> list[float]:
 def child() -> None:
     """Train what the command line says; print the peak after the imports, and at the end."""
     import distill.training
-    from distill.bench.work import bare, framework
+    from distill.bench.loops import bare, framework
 
     side, cfg, steps = sys.argv[1:]
     config: dict[str, Any] = json.loads(cfg)

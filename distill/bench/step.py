@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from distill.bench.loops import Timed, bare, framework
 from distill.bench.measured import Measured, alternate
-from distill.bench.work import CIFAR, COMMON, Timed, bare, framework, limited, prepare, sized
+from distill.bench.work import CIFAR, COMMON, limited, prepare, sized
 
 TINY = [*COMMON, "dataset.image_size=[8,8]", "dataset.channels=1", "dataset.mean=[0.5]", "dataset.std=[0.25]"]
 TARGET = "_target_=distill.bench.work.perceptron"
