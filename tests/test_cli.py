@@ -92,6 +92,7 @@ def test_train__a_loss_that_diverges(here: Path, capsys: pytest.CaptureFixture[s
     assert record["status"] == "failed"
 
 
+@pytest.mark.slow
 def test_train__a_cell_that_fails_does_not_stop_the_sweep(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweep = ["optimizer.lr=1e30,0.05", "hydra.sweep.dir=runs/sweeps/mine"]
     common = [*TINY, "quiet=true", "teacher=[]", "loss=[ce]", "seeds=1", "logger=wandb", "logger.mode=offline"]

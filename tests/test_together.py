@@ -35,6 +35,7 @@ def same(a: dict[str, Any], b: dict[str, Any]) -> None:
     assert all(torch.equal(value, others[name]) for name, value in weights.items())
 
 
+@pytest.mark.slow
 def test_fit_together__each_is_bit_identical_to_a_run_by_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -192,6 +192,7 @@ def test_train__wrong_config(
     assert written(place) == before, "something was written, or a pickle was executed"
 
 
+@pytest.mark.slow
 def test_train__five_mistakes_at_once(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,6 +22,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_cache__fills_once_and_lists(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cache", *TINY]) == 0
     out, err = capsys.readouterr()

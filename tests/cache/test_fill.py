@@ -65,6 +65,7 @@ def test_fill__computes_everything_once_in_batches_of_one_size(tmp_path: Path) -
     assert fill(again, views, 100, lambda *news: None).forwards == 0
 
 
+@pytest.mark.slow
 def test_fill__goes_on_after_a_kill(tmp_path: Path) -> None:
     process = start("ahead", tmp_path, seconds=0.05)
     deadline = time.monotonic() + 60

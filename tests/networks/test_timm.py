@@ -89,6 +89,7 @@ def test_timm_model__channels_last_maps_are_not_published():
     assert specs(network, (3, 32, 32))["pooled"] == (768,)
 
 
+@pytest.mark.slow
 def test_timm_model__drop_path():
     assert make("resnet10t", drop_path=0.5).layer4[0].drop_path.drop_prob == 0.5
     assert make("vgg11").num_classes == 5
