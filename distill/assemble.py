@@ -10,6 +10,7 @@ import torch
 
 from distill import weights
 from distill.cache.build import make_cache
+from distill.check import TEACHER_KEYS, TERM_KEYS
 from distill.config import Config, ConfigError, build
 from distill.data.base import ImageData
 from distill.losses.base import Loss
@@ -21,9 +22,6 @@ from distill.outputs import Batch, InputSpec, Outputs, Specs
 from distill.schedules.base import Schedule
 from distill.taps import Tapped
 from distill.teachers.base import Teacher
-
-TERM_KEYS = ("weight",)
-TEACHER_KEYS = ("network", "checkpoint", "weight", "training")
 
 
 @dataclass

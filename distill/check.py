@@ -16,6 +16,7 @@ from distill.signatures import makes, mistakes, near, root
 
 TERM_KEYS = ("weight",)
 TEACHER_KEYS = ("network", "checkpoint", "weight", "training")
+"""Keys of a term and of a teacher that are no arguments of their targets."""
 GIVEN = {
     "dataset": ("seed",), "optimizer": ("params",), "lr_scheduler": ("optimizer",),
     "trainer": ("callbacks", "logger", "default_root_dir", "use_distributed_sampler", "num_sanity_val_steps",

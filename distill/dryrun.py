@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from distill.assemble import TERM_KEYS, Parts, assemble, build_teacher, make_data
+from distill.assemble import Parts, assemble, build_teacher, make_data
 from distill.cache.build import refuse
+from distill.check import TERM_KEYS
 from distill.comparison import alone, teacher_config
 from distill.config import IRRELEVANT, Config, ConfigError, build, fingerprint, resolved
 from distill.data.base import Views

@@ -89,7 +89,6 @@ def train(cfg: Config, folder: Path, overrides: list[str], title: str, member: M
     trainer: pl.Trainer | None = None
     try:
         parts = assemble(cfg, None if member is None else member.group, caches=True)
-        record["code"] = records.code_hash(cfg)
         if not rank():
             write_json(folder / RESULT, record)
         trainer = make_trainer(cfg, parts, folder, record, title, member)
