@@ -41,7 +41,8 @@ def measure(options: argparse.Namespace) -> Measured:
     losses: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, (_, own) in ours.items():
-            cached = [f"cache.folder={folder}/cache"] if "cache=on" in own else []
+            # one a way: what a cache holds depends on the precision of its teacher
+            cached = [f"cache.folder={folder}/{name.replace(', ', '_')}"] if "cache=on" in own else []
             cfg = sized(compose([*PAIR, *RECIPE, *options.overrides, *own, *cached]), 1 + steps)
             sides[name] = partial(_ours, name, cfg, steps, losses)
         if found:
