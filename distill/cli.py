@@ -12,7 +12,7 @@ COMMANDS = {
     "check": ("distill.commands.check", "say every mistake in a config, or what it would train; trains nothing"),
     "eval": ("distill.commands.eval", "evaluate a checkpoint or a run folder on any split or dataset"),
     "cache": ("distill.commands.cache", "compute a teacher's answers ahead of time, for all runs that ask for them"),
-    "table": ("distill.table", "print mean ± std by setting, over sweeps, jobs or runs"),
+    "table": ("distill.commands.table", "print mean ± std by setting, over sweeps, jobs or runs"),
     "info": ("distill.commands.info", "print parameters, FLOPs and the taps of a model with their shapes"),
     "bench": ("distill.bench", "time the framework's step against a bare PyTorch loop"),
 }

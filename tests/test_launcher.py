@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import hydra_plugins.distill_process_launcher as plugin
 from distill.cells import Cell, Ended
-from distill.collect import collect
+from distill.tables.found import collect
 from distill.config import CONF
 
 SMALL = ["trainer.max_epochs=1", "trainer.accelerator=cpu", "alone=false", "seeds=1", "quiet=true"]

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from distill.collect import collect
-from distill.table import lines_of, main
+from distill.tables.found import collect
+from distill.tables.summary import lines_of, main
 
 
 def _run(runs: Path, label: str, seed: int, last: float, *, taught: bool, val: float | None = None, **more: Any) -> str:

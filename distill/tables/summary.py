@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from distill.collect import ALONE, DISTILLED, Found, Row, collect
+from distill.tables.found import ALONE, DISTILLED, Found, Row, collect
 from distill.records import Record
 from distill.results import RULES, Spread, quantity, rule_of, spread
 

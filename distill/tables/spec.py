@@ -1,0 +1,132 @@
+"""A declared table: rows x columns x seeds of overrides, and the published numbers, read from table.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+TABLE = "table.yaml"
+ARMS = ("distilled", "alone", "teacher")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where published numbers come from.
+
+    Attributes:
+        title: what a reader is told, such as ``RepDistiller README``.
+        rule: selection rule of its numbers, one of :data:`distill.results.RULES`.
+        url: where it can be read; empty where it cannot.
+        note: what makes its numbers differ from ours: another recipe, other teachers.
+    """
+
+    title: str
+    rule: str
+    url: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row or a column.
+
+    Attributes:
+        key: its name in the file, in folders and in results.csv.
+        title: what a reader sees.
+        overrides: what it adds to the command line.
+        arm: rows only: ``distilled`` trains the student with the teacher; ``alone`` without; ``teacher`` trains nothing
+            of its own and shows the teachers that the other rows of the column trained.
+        note: shown under the table.
+    """
+
+    key: str
+    title: str
+    overrides: tuple[str, ...] = ()
+    arm: str = "distilled"
+    note: str = ""
+
+
+class Published(NamedTuple):
+    """One published number: percent, and the key of its source."""
+
+    value: float
+    source: str
+
+
+class Cell(NamedTuple):
+    """One training: row, column and seed."""
+
+    row: str
+    column: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.row} / {self.column} / seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A declared table.
+
+    Attributes:
+        name: of its folder.
+        folder: where table.yaml, results.csv and everything rendered from them stand.
+        title: of the table.
+        paper: authors, title, year, number of the table; empty for one of our own.
+        note: what a reader has to know: hardware, hours, what is not comparable.
+        rule: which epoch counts, one of :data:`distill.results.RULES`.
+        tolerance: points of accuracy beyond which ours departs from the published number.
+        baseline: key of the row that gains and paired differences refer to.
+        seeds: of every cell.
+        overrides: of every cell, before those of column, row and cell.
+        smoke: overrides laid on top of all when the table is only tried out, so that every cell takes seconds.
+        rows: in order.
+        columns: in order.
+        cells: further overrides by ``(row, column)``.
+        left_out: why a ``(row, column)`` is no cell of the table.
+        published: published numbers by ``(row, column)``; the first is the one that ours is compared with.
+        sources: by key.
+    """
+
+    name: str
+    folder: Path
+    title: str
+    paper: str
+    note: str
+    rule: str
+    tolerance: float
+    baseline: str
+    seeds: tuple[int, ...]
+    overrides: tuple[str, ...]
+    smoke: tuple[str, ...]
+    rows: tuple[Line, ...]
+    columns: tuple[Line, ...]
+    cells: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    left_out: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    published: Mapping[tuple[str, str], tuple[Published, ...]] = field(default_factory=dict)
+    sources: Mapping[str, Source] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Cell]:
+        """Give every cell that trains a student, seeds innermost."""
+        for row in self.rows:
+            for column in self.columns:
+                if row.arm != "teacher" and (row.key, column.key) not in self.left_out:
+                    yield from (Cell(row.key, column.key, seed) for seed in self.seeds)
+
+    def row(self, key: str) -> Line:
+        """Return a row by its key."""
+        return next(line for line in self.rows if line.key == key)
+
+    def column(self, key: str) -> Line:
+        """Return a column by its key."""
+        return next(line for line in self.columns if line.key == key)
+
+    def overrides_of(self, cell: Cell, smoke: bool = False) -> list[str]:
+        """Return the whole command line of a cell but for ``distill train``."""
+        row, column = self.row(cell.row), self.column(cell.column)
+        own = self.cells.get((cell.row, cell.column), ())
+        arm = ["teacher=[]"] if row.arm == "alone" else ["alone=false"]
+        last = [*self.smoke] if smoke else []
+        return [*self.overrides, *column.overrides, *row.overrides, *own, *arm, f"seed={cell.seed}", "seeds=1", *last]
