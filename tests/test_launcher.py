@@ -24,8 +24,8 @@ from omegaconf import DictConfig, OmegaConf
 
 import hydra_plugins.distill_process_launcher as plugin
 from distill.cells import Cell, Ended
-from distill.tables.found import collect
 from distill.config import CONF
+from distill.tables.found import collect
 
 SMALL = ["trainer.max_epochs=1", "trainer.accelerator=cpu", "alone=false", "seeds=1", "quiet=true"]
 SEARCHES = sorted(path.stem for path in (CONF / "search").glob("*.yaml"))

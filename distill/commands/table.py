@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run ``distill table``; return 0, 1 when there is nothing to show or a cell failed, 2 for a mistake of the user."""
+    """Run ``distill table``; return 0, 1 when there is nothing to show or a cell failed, 2 for a mistake."""
     from distill.tables.summary import main as summary
 
     return summary(argv)

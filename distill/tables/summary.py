@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from distill.tables.found import ALONE, DISTILLED, Found, Row, collect
 from distill.records import Record
 from distill.results import RULES, Spread, quantity, rule_of, spread
+from distill.tables.found import ALONE, DISTILLED, Found, Row, collect
 
 HEADS = ("setting", "distilled %", "alone %", "gain", "teacher %", "val %", "seeds", "params", "train s")
 NOTHING = "–"
