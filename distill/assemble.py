@@ -18,7 +18,7 @@ from distill.modules.base import DistillationModule
 from distill.modules.multi_teacher import MultiTeacher, join
 from distill.modules.single_teacher import SingleTeacher
 from distill.objective import Objective
-from distill.outputs import Batch, InputSpec, Outputs, Specs
+from distill.outputs import Batch, InputSpec, Outputs, Specs, TrainingSet
 from distill.schedules.base import Schedule
 from distill.taps import Tapped
 from distill.teachers.base import Teacher
@@ -212,6 +212,8 @@ def assemble(cfg: Config, sharing: Sharing | None = None, caches: bool = False) 
         )
     try:
         objective.prepare(specs, _teacher_specs(teachers, shape, data.num_classes))
+        if any(type(loss).meet is not Loss.meet for loss in objective.modules() if isinstance(loss, Loss)):
+            objective.meet(TrainingSet(data.splits["train"].target.cpu(), data.num_classes))
     except ValueError as error:
         raise ConfigError([str(error)]) from error
     return Parts(data, student, teachers, objective, _module(cfg, data, student, teachers, objective))

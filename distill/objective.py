@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from distill.losses.base import Loss
-from distill.outputs import Batch, Outputs, Specs
+from distill.outputs import Batch, Outputs, Specs, TrainingSet
+from distill.schedules.adaptive import Adaptive
 from distill.schedules.base import Progress, Schedule
 
 
@@ -21,6 +22,7 @@ class Objective(nn.Module):
 
     Attributes:
         values: current value of every schedule, by ``term.parameter`` (``kd.temperature``, ``kd.weight``).
+        adaptive: temperatures that are computed in every step, by the same names.
     """
 
     def __init__(self, losses: Mapping[str, Loss], weights: Mapping[str, float | Schedule]) -> None:
@@ -29,11 +31,14 @@ class Objective(nn.Module):
         self._by_name = dict(losses)  # which is quicker to ask in every step
         self.weights: dict[str, float] = {k: 0.0 if isinstance(w, Schedule) else float(w) for k, w in weights.items()}
         self.schedules: dict[str, Schedule] = {}
+        self.adaptive: dict[str, Adaptive] = {}
         for name, loss in losses.items():
-            found = {k: v for k, v in vars(loss).items() if isinstance(v, Schedule)}
             if isinstance(weight := weights[name], Schedule):
-                found["weight"] = weight
-            self.schedules.update({f"{name}.{k}": v for k, v in found.items()})
+                self.schedules[f"{name}.weight"] = weight
+            for path, part in loss.named_modules(prefix=name):  # a loss may wrap another
+                self.schedules |= {f"{path}.{k}": v for k, v in vars(part).items() if isinstance(v, Schedule)}
+                if isinstance(part, Adaptive):
+                    self.adaptive[path] = part
         self.values: dict[str, float] = {}
         self.set_progress(Progress(0.0))
 
@@ -63,12 +68,14 @@ class Objective(nn.Module):
     def set_progress(self, progress: Progress) -> None:
         """Give every scheduled parameter its value at ``progress``."""
         for key, schedule in self.schedules.items():
-            name, parameter = key.rsplit(".", 1)
+            path, parameter = key.rsplit(".", 1)
             value = self.values[key] = schedule(progress)
-            if parameter == "weight":
-                self.weights[name] = value
+            if parameter == "weight" and path in self.weights:
+                self.weights[path] = value
             else:
-                setattr(self.losses[name], parameter, value)
+                setattr(self.losses.get_submodule(path), parameter, value)
+        for part in self.adaptive.values():
+            part.set_progress(progress)
 
     def prepare(self, student: Specs, teacher: Specs) -> None:
         """Build every connector.
@@ -79,6 +86,18 @@ class Objective(nn.Module):
         for name in self.losses:
             try:
                 self._loss(name).prepare(student, teacher)
+            except ValueError as error:
+                raise ValueError(f"loss.{name}: {error}") from error
+
+    def meet(self, data: TrainingSet) -> None:
+        """Tell every loss what is trained on.
+
+        Raises:
+            ValueError: when a loss cannot work with it; names the term.
+        """
+        for name in self.losses:
+            try:
+                self._loss(name).meet(data)
             except ValueError as error:
                 raise ValueError(f"loss.{name}: {error}") from error
 

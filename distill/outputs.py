@@ -81,6 +81,18 @@ Specs = Mapping[str, Spec]
 """Shapes by name: ``"logits"`` and every tap that was asked for."""
 
 
+class TrainingSet(NamedTuple):
+    """What a loss may know of the training split.
+
+    Attributes:
+        target: class index of every sample ``(M,)``, int64, by the index that :class:`Batch` carries.
+        classes: number of classes.
+    """
+
+    target: Tensor
+    classes: int
+
+
 @dataclass(frozen=True)
 class InputSpec:
     """What a network wants its pixels to be: mean and std by channel of [0, 1] pixels, (height, width) or any."""

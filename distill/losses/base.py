@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from distill.outputs import Batch, Outputs, Spec, Specs
+from distill.outputs import Batch, Outputs, Spec, Specs, TrainingSet
+from distill.schedules.adaptive import Adaptive
 from distill.schedules.base import Schedule, trajectory
 
 
@@ -45,18 +46,25 @@ class Loss(nn.Module, ABC):
             ValueError: when two taps cannot be connected; names both taps and their shapes.
         """
 
+    def meet(self, data: TrainingSet) -> None:  # noqa: B027 - most losses look at one batch at a time
+        """Learn what is trained on, for a memory of every sample; called once, after :meth:`prepare`.
+
+        Raises:
+            ValueError: when the loss cannot work with it.
+        """
+
     @abstractmethod
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
         """Return the value of the term, a float32 scalar averaged over the batch."""
 
 
-def require_positive(name: str, value: float | Schedule) -> None:
-    """Refuse a number, or a schedule that ever takes one, that is not above zero.
+def require_positive(name: str, value: float | Schedule | Adaptive) -> None:
+    """Refuse a number, a schedule that ever takes one, or an adaptive temperature that can, that is not above zero.
 
     Raises:
         ValueError: names the hyper-parameter and the offending value.
     """
-    low = min(trajectory(value))
+    low = value.low if isinstance(value, Adaptive) else min(trajectory(value))
     if not low > 0:
         raise ValueError(f"{name} must be above 0, got {low:g}")
 

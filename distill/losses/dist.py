@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distill.losses.base import Loss, number, require_positive, require_same_classes, require_teacher
+from distill.losses.soft import by_sample, heat, soften
 from distill.outputs import Batch, Outputs, Specs
+from distill.schedules.adaptive import Adaptive, Heat
 from distill.schedules.base import Schedule
 
 EPS = 1e-8  # added to the product of the norms, as in the paper's code
@@ -26,23 +28,23 @@ def pearson(a: Tensor, b: Tensor, dim: int) -> Tensor:
     return (a * b).sum(dim) / (norms + EPS)
 
 
-def dist(student: Tensor, teacher: Tensor, temperature: float, beta: float, gamma: float, t2: bool = True) -> Tensor:
+def dist(student: Tensor, teacher: Tensor, temperature: Heat, beta: float, gamma: float, t2: bool = True) -> Tensor:
     """Return the weighted sum of the relation between classes and the relation within them.
 
     Args:
         student: logits ``(N, K)``.
         teacher: logits ``(N, K)``; receives no gradient.
-        temperature: tau, above 0.
+        temperature: tau, above 0; of one a sample the second part, which has no samples, takes the mean of tau^2.
         beta: weight of the correlation over the classes of a sample.
         gamma: weight of the correlation over the samples of a class.
         t2: multiply by tau^2.
     """
-    p_s = F.softmax(student.float() / temperature, dim=1)
-    p_t = F.softmax(teacher.detach().float() / temperature, dim=1)
-    inter = 1 - pearson(p_s, p_t, dim=1).mean()
-    intra = 1 - pearson(p_s, p_t, dim=0).mean()
-    value = beta * inter + gamma * intra
-    return value * temperature**2 if t2 else value
+    soft = soften(student, teacher, temperature, t2)
+    p_s, p_t = F.softmax(soft.student, dim=1), F.softmax(soft.teacher, dim=1)
+    inter = by_sample(1 - pearson(p_s, p_t, dim=1), soft.factor)
+    mean = soft.factor.mean() if isinstance(soft.factor, Tensor) else soft.factor
+    intra = mean * (1 - pearson(p_s, p_t, dim=0).mean())
+    return beta * inter + gamma * intra
 
 
 class DIST(Loss):
@@ -60,7 +62,7 @@ class DIST(Loss):
 
     def __init__(
         self,
-        temperature: float | Schedule = 4.0,
+        temperature: float | Schedule | Adaptive = 4.0,
         beta: float | Schedule = 1.0,
         gamma: float | Schedule = 1.0,
         t2: bool = True,
@@ -76,5 +78,6 @@ class DIST(Loss):
         require_same_classes(student, teacher)
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
-        hyper = number(self.temperature), number(self.beta), number(self.gamma)
-        return dist(student.logits, require_teacher(teacher).logits, *hyper, self.t2)
+        teacher = require_teacher(teacher)
+        hyper = heat(self.temperature, student, teacher, batch), number(self.beta), number(self.gamma)
+        return dist(student.logits, teacher.logits, *hyper, self.t2)

@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distill.losses.base import Loss, find_spec, number, require_positive, require_same_classes, require_teacher
+from distill.losses.soft import divergence, heat, soften
 from distill.outputs import Batch, Outputs, Specs
+from distill.schedules.adaptive import Adaptive, Heat
 from distill.schedules.base import Schedule
 
 
@@ -30,28 +32,30 @@ def _split(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return F.log_softmax(pair, dim=1), F.log_softmax(others, dim=1).masked_fill(is_target, 0.0)
 
 
-def dkd_parts(student: Tensor, teacher: Tensor, target: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Return TCKD and NCKD, averaged over the batch, without T^2.
+def dkd_parts(
+    student: Tensor, teacher: Tensor, target: Tensor, temperature: Heat, t2: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Return TCKD and NCKD, averaged over the batch.
 
     Args:
         student: logits ``(N, K)``, K at least 2.
         teacher: logits ``(N, K)``; receives no gradient.
         target: class indices ``(N,)``.
-        temperature: T, above 0.
+        temperature: T, above 0; one, one a sample, or one for the student and one for the teacher.
+        t2: multiply by T^2.
     """
-    pair_s, others_s = _split(student.float() / temperature, target)
-    pair_t, others_t = _split(teacher.detach().float() / temperature, target)
-    tckd = F.kl_div(pair_s, pair_t, reduction="batchmean", log_target=True)
-    return tckd, F.kl_div(others_s, others_t, reduction="batchmean", log_target=True)
+    soft = soften(student, teacher, temperature, t2)
+    pair_s, others_s = _split(soft.student, target)
+    pair_t, others_t = _split(soft.teacher, target)
+    return divergence(pair_s, pair_t, soft.factor), divergence(others_s, others_t, soft.factor)
 
 
 def dkd(
-    student: Tensor, teacher: Tensor, target: Tensor, temperature: float, alpha: float, beta: float, t2: bool = True
+    student: Tensor, teacher: Tensor, target: Tensor, temperature: Heat, alpha: float, beta: float, t2: bool = True
 ) -> Tensor:
-    """Return ``alpha TCKD + beta NCKD``; arguments as in :func:`dkd_parts`, ``t2`` multiplies by T^2."""
-    tckd, nckd = dkd_parts(student, teacher, target, temperature)
-    value = alpha * tckd + beta * nckd
-    return value * temperature**2 if t2 else value
+    """Return ``alpha TCKD + beta NCKD``; arguments as in :func:`dkd_parts`."""
+    tckd, nckd = dkd_parts(student, teacher, target, temperature, t2)
+    return alpha * tckd + beta * nckd
 
 
 class DKD(Loss):
@@ -71,7 +75,7 @@ class DKD(Loss):
 
     def __init__(
         self,
-        temperature: float | Schedule = 4.0,
+        temperature: float | Schedule | Adaptive = 4.0,
         alpha: float | Schedule = 1.0,
         beta: float | Schedule = 8.0,
         t2: bool = True,
@@ -89,5 +93,6 @@ class DKD(Loss):
             raise ValueError("DKD compares the target with the other classes and needs at least 2 classes, got 1")
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
-        hyper = number(self.temperature), number(self.alpha), number(self.beta)
-        return dkd(student.logits, require_teacher(teacher).logits, batch.target, *hyper, self.t2)
+        teacher = require_teacher(teacher)
+        hyper = heat(self.temperature, student, teacher, batch), number(self.alpha), number(self.beta)
+        return dkd(student.logits, teacher.logits, batch.target, *hyper, self.t2)

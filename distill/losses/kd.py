@@ -11,24 +11,24 @@ shrink as 1/T^2. With a temperature that moves during the run T^2 is a second, h
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.losses.base import Loss, number, require_positive, require_same_classes, require_teacher
+from distill.losses.base import Loss, require_positive, require_same_classes, require_teacher
+from distill.losses.soft import divergence, heat, soften
 from distill.outputs import Batch, Outputs, Specs
+from distill.schedules.adaptive import Adaptive, Heat
 from distill.schedules.base import Schedule
 
 
-def kd(student: Tensor, teacher: Tensor, temperature: float, t2: bool = True) -> Tensor:
+def kd(student: Tensor, teacher: Tensor, temperature: Heat, t2: bool = True) -> Tensor:
     """Return the KL divergence from teacher to student at one temperature.
 
     Args:
         student: logits ``(N, K)``.
         teacher: logits ``(N, K)``; receives no gradient.
-        temperature: T, above 0.
+        temperature: T, above 0; one, one a sample, or one for the student and one for the teacher.
         t2: multiply by T^2.
     """
-    log_s = F.log_softmax(student.float() / temperature, dim=1)
-    log_t = F.log_softmax(teacher.detach().float() / temperature, dim=1)
-    value = F.kl_div(log_s, log_t, reduction="batchmean", log_target=True)
-    return value * temperature**2 if t2 else value
+    soft = soften(student, teacher, temperature, t2)
+    return divergence(F.log_softmax(soft.student, dim=1), F.log_softmax(soft.teacher, dim=1), soft.factor)
 
 
 class KD(Loss):
@@ -42,7 +42,7 @@ class KD(Loss):
         ValueError: when the temperature is, or at any time becomes, 0 or less.
     """
 
-    def __init__(self, temperature: float | Schedule = 4.0, t2: bool = True) -> None:
+    def __init__(self, temperature: float | Schedule | Adaptive = 4.0, t2: bool = True) -> None:
         super().__init__()
         require_positive("temperature", temperature)
         self.temperature = temperature
@@ -52,4 +52,5 @@ class KD(Loss):
         require_same_classes(student, teacher)
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
-        return kd(student.logits, require_teacher(teacher).logits, number(self.temperature), self.t2)
+        teacher = require_teacher(teacher)
+        return kd(student.logits, teacher.logits, heat(self.temperature, student, teacher, batch), self.t2)

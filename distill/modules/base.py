@@ -277,6 +277,13 @@ class DistillationModule(pl.LightningModule):
         if norms:
             row["train/grad_norm"] = norm / norms
         row |= {f"schedule/{k}": v for k, v in self.objective.values.items()}
+        for key, temperature in self.objective.adaptive.items():
+            tally = self.trainer.strategy.reduce(temperature.tally.to(self.device, copy=True), reduce_op="sum")
+            assert isinstance(tally, Tensor)
+            value, samples = tally.tolist()
+            if samples:
+                row[f"schedule/{key}"] = value / samples
+            temperature.tally.zero_()
         row["lr"] = float(self.trainer.optimizers[0].param_groups[0]["lr"])
         row |= self._row
         self.log_dict({k: torch.tensor(v, dtype=torch.float32) for k, v in row.items() if k not in self._row})

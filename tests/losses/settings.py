@@ -1,71 +1,20 @@
 """One table of settings, at least one a loss, that drives every test which holds for all losses."""
 
 import importlib
-from typing import Any, NamedTuple
 
 import torch
 
 from distill.losses.base import Loss
 from distill.outputs import Batch, Outputs, Spec
 
+from .families.blocks import BLOCKS
+from .families.features import FEATURES
+from .families.logits import LOGITS
+from .families.relations import RELATIONS
+from .families.setting import Setting
+from .families.views import VIEWS
 
-class Setting(NamedTuple):
-    """One way to use one loss.
-
-    Attributes:
-        id: unique name, for pytest.
-        name: file in ``distill/losses``, key in ``conf/loss``.
-        target: the class.
-        kwargs: arguments that differ from the yaml; the taps are names of every CIFAR network with three stages.
-        taps: shape of each feature, of the student and of the teacher, as in such a network on 16 x 16 pixels.
-    """
-
-    id: str
-    name: str
-    target: str
-    kwargs: dict[str, Any]
-    taps: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
-
-
-SETTINGS = [
-    Setting("ce", "ce", "distill.losses.ce.CE", {}, {}),
-    Setting("ce_smooth", "ce", "distill.losses.ce.CE", {"label_smoothing": 0.1}, {}),
-    Setting("kd", "kd", "distill.losses.kd.KD", {"temperature": 4.0}, {}),
-    Setting("kd_plain", "kd", "distill.losses.kd.KD", {"temperature": 1.0, "t2": False}, {}),
-    Setting("dkd", "dkd", "distill.losses.dkd.DKD", {"temperature": 4.0, "beta": 2.0}, {}),
-    Setting("dist", "dist", "distill.losses.dist.DIST", {"temperature": 4.0}, {}),
-    Setting("dist_cold", "dist", "distill.losses.dist.DIST", {"temperature": 1.0, "gamma": 2.0}, {}),
-    Setting("logit_mse", "logit_mse", "distill.losses.logit_mse.LogitMSE", {}, {}),
-    Setting("fitnet", "fitnet", "distill.losses.fitnet.FitNet", {}, {"stage2": ((6, 8, 8), (10, 8, 8))}),
-    Setting(
-        "fitnet_projector",
-        "fitnet",
-        "distill.losses.fitnet.FitNet",
-        {"student_tap": "stage3", "teacher_tap": "stage3", "connector": "projector"},
-        {"stage3": ((12, 4, 4), (20, 4, 4))},
-    ),
-    Setting(
-        "fitnet_halve",
-        "fitnet",
-        "distill.losses.fitnet.FitNet",
-        {"student_tap": "stage1", "teacher_tap": "stage2"},
-        {"stage1": ((3, 16, 16), (5, 16, 16)), "stage2": ((6, 8, 8), (10, 8, 8))},
-    ),
-    Setting(
-        "fitnet_double",
-        "fitnet",
-        "distill.losses.fitnet.FitNet",
-        {"student_tap": "stage3", "teacher_tap": "stage2"},
-        {"stage2": ((6, 8, 8), (10, 8, 8)), "stage3": ((12, 4, 4), (20, 4, 4))},
-    ),
-    Setting(
-        "fitnet_pooled",
-        "fitnet",
-        "distill.losses.fitnet.FitNet",
-        {"student_tap": "pooled", "teacher_tap": "pooled"},
-        {"pooled": ((12,), (20,))},
-    ),
-]
+SETTINGS: list[Setting] = [*LOGITS, *FEATURES, *BLOCKS, *RELATIONS, *VIEWS]
 
 
 def build(setting: Setting) -> Loss:

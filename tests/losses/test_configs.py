@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from distill.losses.base import Loss
 from distill.objective import Objective
+from distill.schedules.adaptive import Adaptive
 from distill.schedules.base import Progress, Schedule
 
 from .settings import SETTINGS
@@ -33,8 +34,15 @@ def stem(path: Path) -> str:
     return path.stem
 
 
-def modules(package: str) -> set[str]:
-    return {p.stem for p in (ROOT / "distill" / package).glob("*.py")} - {"__init__", "base"}
+def modules(package: str, *kinds: type) -> set[str]:
+    """Name the files that define a class of a kind which can be made, and not only what several of them share."""
+    found = set()
+    for path in (ROOT / "distill" / package).glob("*.py"):
+        module = importlib.import_module(f"distill.{package}.{path.stem}")
+        own = [c for c in vars(module).values() if inspect.isclass(c) and c.__module__ == module.__name__]
+        if any(issubclass(c, kinds) and not inspect.isabstract(c) for c in own):
+            found.add(path.stem)
+    return found
 
 
 def locate(target: str) -> type:
@@ -72,12 +80,12 @@ def objective(terms: dict[str, Any]) -> Objective:
 
 
 def test_losses__each_file_has_its_yaml_and_a_setting() -> None:
-    assert modules("losses") == {p.stem for p in LOSSES} == {s.name for s in SETTINGS}
+    assert modules("losses", Loss) == {p.stem for p in LOSSES} == {s.name for s in SETTINGS}
 
 
 def test_schedules__each_file_is_the_target_of_a_yaml() -> None:
     targets = {node["_target_"] for p in SCHEDULES for node in yaml.safe_load(p.read_text()).values()}
-    assert modules("schedules") == {t.split(".")[-2] for t in targets}
+    assert modules("schedules", Schedule, Adaptive) == {t.split(".")[-2] for t in targets}
 
 
 @pytest.mark.parametrize("path", LOSSES, ids=stem)
@@ -96,7 +104,7 @@ def test_schedule_yaml__one_key_and_every_argument(path: Path) -> None:
     text = yaml.safe_load(path.read_text())
     assert list(text) == [path.stem if path.stem in WEIGHTS else "temperature"]
     node = next(iter(text.values()))
-    assert issubclass(locate(node["_target_"]), Schedule)
+    assert issubclass(locate(node["_target_"]), Schedule | Adaptive)
     assert set(node) - {"_target_"} == arguments(node["_target_"])
 
 

@@ -1,0 +1,21 @@
+"""What one setting of one loss is."""
+
+from typing import Any, NamedTuple
+
+
+class Setting(NamedTuple):
+    """One way to use one loss.
+
+    Attributes:
+        id: unique name, for pytest.
+        name: file in ``distill/losses``, key in ``conf/loss``.
+        target: the class.
+        kwargs: arguments that differ from the yaml; the taps are names of every CIFAR network with three stages.
+        taps: shape of each feature, of the student and of the teacher, as in such a network on 16 x 16 pixels.
+    """
+
+    id: str
+    name: str
+    target: str
+    kwargs: dict[str, Any]
+    taps: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
