@@ -188,6 +188,8 @@ def assemble(cfg: Config, sharing: Sharing | None = None, caches: bool = False) 
             teachers[name] = make_teacher(name, cfg["teacher"][name], data, taps[name])
         else:
             teachers[name] = sharing.teacher(cfg, name, data)
+    if objective.viewers and teachers:
+        _refuse_views(cfg, objective.viewers[0], teachers)
     if caches and cfg["cache"] and teachers:
         policy = build(cfg["cache"], "cache")
         try:
@@ -217,6 +219,14 @@ def assemble(cfg: Config, sharing: Sharing | None = None, caches: bool = False) 
     except ValueError as error:
         raise ConfigError([str(error)]) from error
     return Parts(data, student, teachers, objective, _module(cfg, data, student, teachers, objective))
+
+
+def _refuse_views(cfg: Config, term: str, teachers: Mapping[str, Teacher]) -> None:
+    """Refuse answers that were kept, where a term asks for those of images that were never shown."""
+    blind = [name for name, teacher in teachers.items() if not teacher.sees_pixels]
+    if cfg["cache"] or blind:
+        fix = "set cache=off" if cfg["cache"] else f"teacher.{blind[0]} needs a network"
+        raise ConfigError([f"loss.{term}: looks at further views of each image, of which no answers are kept; {fix}"])
 
 
 def _module(

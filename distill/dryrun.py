@@ -178,8 +178,10 @@ def _one_batch(parts: Parts) -> None:
     images = Views(parts.data.splits["train"], parts.data.augment, 0, parts.data.mix)
     batch = images.__getitems__([(i, 0) for i in range(min(2, len(images)))])
     parts.module.train()
-    student = parts.student(batch.inputs)
-    teacher = parts.module.teach(batch) if parts.teachers else None
+    seen, views = parts.objective.expand(batch)
+    student = parts.student(seen.inputs).divided(views)
+    told = parts.module.teach(seen) if parts.teachers else None
+    teacher = None if told is None else told.divided(views)
     total, _ = parts.objective(student, teacher, batch)
     if not bool(torch.isfinite(total)):
         raise ValueError(f"loss: is {total.item()} on the first two images; look at weights and temperatures")

@@ -39,6 +39,7 @@ class Objective(nn.Module):
                 self.schedules |= {f"{path}.{k}": v for k, v in vars(part).items() if isinstance(v, Schedule)}
                 if isinstance(part, Adaptive):
                     self.adaptive[path] = part
+        self._views = {name: loss.views() for name, loss in losses.items() if loss.views()}
         self.values: dict[str, float] = {}
         self.set_progress(Progress(0.0))
 
@@ -61,6 +62,22 @@ class Objective(nn.Module):
     def teacher_taps(self) -> list[str]:
         """Teacher taps that any term reads."""
         return list(dict.fromkeys(t for name in self.losses for t in self._loss(name).teacher_taps()))
+
+    def expand(self, batch: Batch) -> tuple[Batch, dict[str, int]]:
+        """Return the batch with the images of further views behind its own, and how many each view has, by name."""
+        found: dict[str, Tensor] = {}
+        for name, looks in self._views.items():
+            if self.weights[name]:
+                found |= {key: make(batch) for key, make in looks.items() if key not in found}
+        if not found:
+            return batch, {}
+        inputs = torch.cat([batch.inputs, *found.values()])
+        return batch._replace(inputs=inputs), {key: len(images) for key, images in found.items()}
+
+    @property
+    def viewers(self) -> list[str]:
+        """Names of the terms that look at further views."""
+        return list(self._views)
 
     def _loss(self, name: str) -> Loss:
         return self._by_name[name]

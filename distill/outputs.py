@@ -64,10 +64,29 @@ class Outputs:
     Attributes:
         logits: unnormalised class scores ``(N, K)``.
         features: intermediate values by tap name, any shape with the batch first.
+        views: outputs of further views of the batch by name, see :meth:`distill.losses.base.Loss.views`.
     """
 
     logits: Tensor
     features: dict[str, Tensor] = field(default_factory=dict)
+    views: dict[str, Outputs] = field(default_factory=dict)
+
+    def divided(self, sizes: Mapping[str, int]) -> Outputs:
+        """Return the outputs of the batch itself, with those of the further views that stand behind it.
+
+        Args:
+            sizes: images of each view, in the order in which they stand.
+        """
+        first = len(self.logits) - sum(sizes.values())
+        counts = [first, *sizes.values()]
+        logits = self.logits.split(counts)
+        features = [
+            dict(zip(self.features, part, strict=True))
+            for part in zip(*(f.split(counts) for f in self.features.values()), strict=True)
+        ]
+        parts = [Outputs(one, features[i] if features else {}) for i, one in enumerate(logits)]
+        parts[0].views = dict(zip(sizes, parts[1:], strict=True))
+        return parts[0]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 from distill.outputs import Batch, Outputs, Spec, Specs, TrainingSet
 from distill.schedules.adaptive import Adaptive
 from distill.schedules.base import Schedule, trajectory
+
+View = Callable[[Batch], Tensor]
+"""Makes the images ``(M, C, H, W)`` of a further view from a batch; a pure function of it."""
 
 
 class Loss(nn.Module, ABC):
@@ -38,6 +42,13 @@ class Loss(nn.Module, ABC):
     def teacher_taps(self) -> tuple[str, ...]:
         """Names of the teacher features that ``forward`` reads."""
         return ()
+
+    def views(self) -> Mapping[str, View]:
+        """Return further views of a batch that student and teacher are to see with it, in the same forward pass.
+
+        Their outputs come to ``forward`` as ``student.views[name]``. Losses that name the same view share it.
+        """
+        return {}
 
     def prepare(self, student: Specs, teacher: Specs) -> None:  # noqa: B027 - most losses have no connector
         """Build connectors from the shapes of the outputs; called once, before the optimiser is made.

@@ -179,8 +179,11 @@ class DistillationModule(pl.LightningModule):
 
     def _learn(self, batch: Batch, step: int, last: bool) -> _Seen:
         """Add the gradient of one batch."""
-        student = self.student(batch.inputs)
-        teacher = self.teach(batch) if self.objective.reads_teacher else None
+        seen, views = self.objective.expand(batch)
+        student = self.student(seen.inputs)
+        teacher = self.teach(seen) if self.objective.reads_teacher else None
+        if views:
+            student, teacher = student.divided(views), None if teacher is None else teacher.divided(views)
         total, terms = self.objective(student, teacher, batch)
         loss = total / self.accumulate if self.accumulate > 1 else total
         strategy = self.trainer.strategy

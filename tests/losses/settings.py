@@ -39,13 +39,17 @@ def example(
     """Return random outputs of a student, which require gradients, and of a teacher, and a batch."""
     random = torch.Generator().manual_seed(seed)
 
-    def outputs(which: int) -> Outputs:
-        features = {k: torch.randn(samples, *s[which], generator=random) * scale for k, s in setting.taps.items()}
-        return Outputs(torch.randn(samples, classes, generator=random) * scale, features)
+    def outputs(which: int, many: int = 1) -> Outputs:
+        n = many * samples
+        features = {k: torch.randn(n, *s[which], generator=random) * scale for k, s in setting.taps.items()}
+        return Outputs(torch.randn(n, classes, generator=random) * scale, features)
 
     student, teacher = outputs(0), outputs(1)
-    for tensor in (student.logits, *student.features.values()):
-        tensor.requires_grad_()
+    for which, one in enumerate((student, teacher)):
+        one.views = {name: outputs(which, many) for name, many in setting.views.items()}
+    for one in (student, *student.views.values()):
+        for tensor in (one.logits, *one.features.values()):
+            tensor.requires_grad_()
     target = torch.randint(classes, (samples,), generator=random)
     number = torch.arange(samples)
     return student, teacher, Batch(torch.zeros(samples, 3, 16, 16, dtype=torch.uint8), target, number, 0 * number)

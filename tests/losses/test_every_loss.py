@@ -1,6 +1,6 @@
 """What holds for every loss, over the table of settings."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -18,6 +18,15 @@ each_reader = pytest.mark.parametrize("setting", [s for s in SETTINGS if build(s
 def tensors(outputs: Outputs) -> Iterator[Tensor]:
     yield outputs.logits
     yield from outputs.features.values()
+    for view in outputs.views.values():
+        yield from tensors(view)
+
+
+def mapped(outputs: Outputs, change: Callable[[Tensor], Tensor]) -> Outputs:
+    features = {name: change(value) for name, value in outputs.features.items()}
+    return Outputs(
+        change(outputs.logits), features, {name: mapped(view, change) for name, view in outputs.views.items()}
+    )
 
 
 def assert_finite(loss: Loss, student: Outputs, teacher: Outputs, batch: Batch) -> None:
@@ -35,7 +44,7 @@ def test_forward__is_a_float32_scalar_in_any_precision(setting: Setting) -> None
     loss = prepare(setting)
     assert loss(student, teacher, batch).shape == ()
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        low = [Outputs(o.logits.to(dtype), {k: v.to(dtype) for k, v in o.features.items()}) for o in (student, teacher)]
+        low = [mapped(outputs, lambda value, dtype=dtype: value.to(dtype)) for outputs in (student, teacher)]
         assert loss(*low, batch).dtype == torch.float32
 
 
@@ -102,7 +111,7 @@ def test_forward__bf16_autocast_changes_nothing(setting: Setting) -> None:
 @each_setting
 def test_forward__bf16_outputs_are_close(setting: Setting) -> None:
     student, teacher, batch = example(setting)
-    low = [Outputs(o.logits.bfloat16(), {k: v.bfloat16() for k, v in o.features.items()}) for o in (student, teacher)]
+    low = [mapped(outputs, Tensor.bfloat16) for outputs in (student, teacher)]
     torch.testing.assert_close(
         prepare(setting)(*low, batch), prepare(setting)(student, teacher, batch), rtol=5e-2, atol=5e-3
     )
@@ -126,7 +135,7 @@ def test_backward__after_a_teacher_under_inference_mode(setting: Setting) -> Non
     student, _, batch = example(setting)
     with torch.inference_mode():
         _, teacher, _ = example(setting, seed=1)
-        teacher = Outputs(teacher.logits.detach(), teacher.features)
+        teacher = mapped(teacher, Tensor.detach)
     prepare(setting)(student, teacher, batch).backward()
 
 
@@ -134,7 +143,10 @@ def test_backward__after_a_teacher_under_inference_mode(setting: Setting) -> Non
 def test_forward__does_not_depend_on_the_order_of_samples(setting: Setting) -> None:
     student, teacher, batch = example(setting)
     order = torch.tensor([3, 0, 5, 1, 4, 2])
-    shuffled = [Outputs(o.logits[order], {k: v[order] for k, v in o.features.items()}) for o in (student, teacher)]
+    shuffled = [
+        mapped(outputs, lambda value: value.unflatten(0, (-1, 6))[:, order].flatten(0, 1))
+        for outputs in (student, teacher)
+    ]
     torch.testing.assert_close(
         prepare(setting)(*shuffled, batch._replace(target=batch.target[order])),
         prepare(setting)(student, teacher, batch),

@@ -12,6 +12,7 @@ class Setting(NamedTuple):
         target: the class.
         kwargs: arguments that differ from the yaml; the taps are names of every CIFAR network with three stages.
         taps: shape of each feature, of the student and of the teacher, as in such a network on 16 x 16 pixels.
+        views: further views that it looks at, and images of each for one of the batch.
     """
 
     id: str
@@ -19,3 +20,4 @@ class Setting(NamedTuple):
     target: str
     kwargs: dict[str, Any]
     taps: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    views: dict[str, int] = {}

@@ -2,4 +2,14 @@
 
 from .setting import Setting
 
-VIEWS: list[Setting] = []
+VIEWS: list[Setting] = [
+    Setting("mlkd", "mlkd", "distill.losses.mlkd.MLKD", {"temperatures": [4.0, 2.0]}, {}, {"strong": 1}),
+    Setting(
+        "mlkd_strict",
+        "mlkd",
+        "distill.losses.mlkd.MLKD",
+        {"temperatures": [4.0, 3.0, 5.0, 2.0, 6.0], "strict_reference": True},
+        {},
+        {"strong": 1},
+    ),
+]
