@@ -12,4 +12,7 @@ VIEWS: list[Setting] = [
         {},
         {"strong": 1},
     ),
+    Setting(
+        "sskd", "sskd", "distill.losses.sskd.SSKD", {"temperature": 4.0}, {"pooled": ((12,), (20,))}, {"rotations": 3}
+    ),
 ]
