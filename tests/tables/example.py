@@ -66,7 +66,7 @@ def example(folder: Path = Path("crd"), epochs: int = 60) -> tuple[Table, list[E
     declared, noise = table(folder), random.Random(0)
     entries, found = [], []
     for j, column in enumerate(COLUMNS):
-        entries.append(entry("teacher", column.key, 0, 72.34 + 7 * j, params=861_620 * (1 + 7 * j), flops=254_000_000, seconds=2600))
+        entries.append(entry("teacher", column.key, 0, 72.34 + 0.4 * j, params=861_620 * (1 + 7 * j), flops=254_000_000, seconds=2600))
         for i, (row, level) in enumerate(LEVELS.items()):
             seeds = (0,) if row == "fitnet" else (0, 1, 2) if row != "kd51" or j == 0 else (0, 1)
             for seed in seeds if row != "teacher" and (row, column.key) not in declared.left_out else ():

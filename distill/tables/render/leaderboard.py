@@ -143,7 +143,7 @@ def _run(entry: Entry) -> dict[str, Any]:
         "seconds": text.duration(entry.seconds),
         "label": entry.label,
         "device": entry.device,
-        "git": entry.git,
+        "git": entry.git[:7] + "*" * entry.git.endswith("*"),
         "finished": entry.finished,
     }
     return {"seed": entry.seed, **accuracies, **rest}

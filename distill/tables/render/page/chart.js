@@ -47,27 +47,31 @@ function range(series, extra, fromZero) {
 
 // series: [{name, curve: {epochs, mean, std}}]; level: a horizontal line {name, value} or null.
 function chart(series, { label, unit = "", level = null, fromZero = false }) {
-  const [width, height, left, right, top, bottom] = [560, 240, 44, 10, 8, 30];
+  const [width, height, left, right, top, bottom] = [560, 230, 44, 10, 8, 34];
   const [low, high] = range(series, level ? [level.value] : [], fromZero);
   const last = Math.max(...series.map((s) => s.curve.epochs.at(-1)), 2);
   const first = Math.min(...series.map((s) => s.curve.epochs[0]));
   const x = (epoch) => left + ((width - left - right) * (epoch - first)) / (last - first || 1);
-  const y = (value) => top + ((height - top - bottom) * (high - Math.max(low, Math.min(high, value)))) / (high - low);
+  const y = (value) => top + ((height - top - bottom) * (high - value)) / (high - low);
   const svg = draw("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
   for (const value of ticks(low, high, 4)) {
     svg.append(draw("line", { class: "grid", x1: left, x2: width - right, y1: y(value), y2: y(value) }));
     svg.append(draw("text", { x: left - 7, y: y(value) + 4, "text-anchor": "end" }, String(value)));
   }
   for (const epoch of ticks(first, last, 6).filter(Number.isInteger)) {
-    svg.append(draw("text", { x: x(epoch), y: height - 12, "text-anchor": "middle" }, String(epoch)));
+    svg.append(draw("text", { x: x(epoch), y: height - 18, "text-anchor": "middle" }, String(epoch)));
   }
-  svg.append(draw("text", { x: width - right, y: height - 1, "text-anchor": "end" }, "epoch"));
+  svg.append(draw("text", { x: width - right, y: height - 4, "text-anchor": "end" }, "epoch"));
   if (level) svg.append(draw("line", { class: "paper", x1: left, x2: width - right, y1: y(level.value), y2: y(level.value) }));
+  // an inner svg clips what lies below the range
+  const inner = [left, top, width - left - right, height - top - bottom];
+  const plot = draw("svg", { x: inner[0], y: inner[1], width: inner[2], height: inner[3], viewBox: inner.join(" ") });
+  svg.append(plot);
   series.forEach(({ curve }, i) => {
     const upper = curve.epochs.map((e, j) => `${x(e).toFixed(1)},${y(curve.mean[j] + curve.std[j]).toFixed(1)}`);
     const lower = curve.epochs.map((e, j) => `${x(e).toFixed(1)},${y(curve.mean[j] - curve.std[j]).toFixed(1)}`);
-    if (curve.std.some((s) => s > 0)) svg.prepend(draw("polygon", { class: `area s${i % 4}`, points: [...upper, ...lower.reverse()].join(" ") }));
-    svg.append(draw("polyline", { class: `line s${i % 4}`, points: curve.epochs.map((e, j) => `${x(e).toFixed(1)},${y(curve.mean[j]).toFixed(1)}`).join(" ") }));
+    if (curve.std.some((s) => s > 0)) plot.prepend(draw("polygon", { class: `area s${i % 4}`, points: [...upper, ...lower.reverse()].join(" ") }));
+    plot.append(draw("polyline", { class: `line s${i % 4}`, points: curve.epochs.map((e, j) => `${x(e).toFixed(1)},${y(curve.mean[j]).toFixed(1)}`).join(" ") }));
   });
   return framed(svg, series, level, { first, last, left, right, width, top, bottom, height, x, unit });
 }

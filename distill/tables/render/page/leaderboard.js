@@ -14,15 +14,15 @@ const $ = (id) => document.getElementById(id);
 
 // Heads: how a column sorts (`value`, null last), which way first, and what its cells show.
 const HEADS = {
-  rank: { title: several ? "Place" : "#", value: (c) => c.rank, first: "asc", show: (c) => element("td", { className: "rank" }, c.rank ? String(c.rank) : "") },
+  rank: { title: "#", value: (c) => c.rank, first: "asc", show: (c) => element("td", { className: "rank" }, c.rank ? String(c.rank) : "") },
   method: { title: "Method", value: (c) => c.title.toLowerCase(), first: "asc", left: true, show: name },
-  column: { title: "Column", value: (c) => place.get(c.column), first: "asc", left: true, hidden: !several, show: (c) => element("td", { className: "left" }, c.columnTitle) },
+  column: { title: "Column", value: (c) => place.get(c.column), first: "asc", left: true, hidden: !several, show: (c) => element("td", { className: "left column" }, c.columnTitle) },
   accuracy: { title: "Ours, %", value: (c) => c.accuracy, first: "desc", show: ours },
-  published: { title: "Published, %", value: (c) => c.published, first: "desc", show: published },
+  published: { title: "Published", value: (c) => c.published, first: "desc", show: published },
   delta: { title: "Δ", value: (c) => c.delta, first: "desc", show: delta },
   gain: { title: `Over ${data.baseline}`, value: (c) => c.gain, first: "desc", show: gain },
-  agreement: { title: "Agreement, %", value: (c) => c.agreement, first: "desc", show: plain("agreementText") },
-  seconds: { title: "One training", value: (c) => c.seconds, first: "asc", show: plain("secondsText") },
+  agreement: { title: "Agreement", value: (c) => c.agreement, first: "desc", show: plain("agreementText") },
+  seconds: { title: "Time", value: (c) => c.seconds, first: "asc", show: plain("secondsText") },
   params: { title: "Params", value: (c) => c.params, first: "asc", show: plain("paramsText") },
   flops: { title: "FLOPs", value: (c) => c.flops, first: "asc", show: plain("flopsText") },
 };
@@ -39,9 +39,8 @@ function plain(key) {
 function name(c) {
   const toggle = element("button", { type: "button" }, c.title);
   toggle.setAttribute("aria-expanded", String(state.open.has(c.id)));
-  const badge = c.kind === "distilled" ? null : element("span", { className: "badge" }, data.kinds[c.kind]);
-  const head = element("th", { className: "left name", scope: "row" }, toggle, badge);
-  return head;
+  const where = several ? element("span", { className: "where" }, c.columnTitle) : null;
+  return element("th", { className: "left name", scope: "row" }, toggle, where);
 }
 
 const scales = new Map(data.columns.map(({ key }) => {
@@ -53,7 +52,7 @@ const scales = new Map(data.columns.map(({ key }) => {
 function ours(c) {
   const number = element("span", { className: c.short ? "number few" : "number" }, c.text);
   if (c.short) number.title = "fewer seeds than the table declares";
-  const mark = element("span", { className: "soft" }, c.tied ? "≈" : "\u2002");
+  const mark = element("span", { className: "mark" }, c.tied ? "≈" : "");
   if (c.tied) mark.title = "not distinguishable from the best of its column";
   const cell = element("td", { className: c.accuracy === null ? "absent" : c.best ? "best" : "" });
   cell.append(element("span", { className: "ours" }, strip(c, ...scales.get(c.column)), element("span", {}, number, mark)));
@@ -174,14 +173,14 @@ function detail(c) {
   } else if (c.accuracy !== null) panel.append(section("Test accuracy, %", element("p", { className: "muted" }, "No curves were kept.")));
   const moving = Object.entries(c.schedules).filter(([, curve]) => curve && new Set(curve.mean).size > 1);
   const fixed = Object.entries(c.schedules).filter(([, curve]) => curve && new Set(curve.mean).size === 1);
-  const side = element("div");
+  if (moving.length) panel.append(section("Schedules", chart(moving.map(([key, curve]) => ({ name: key, curve })), { label: "schedules by epoch", fromZero: true })));
+  const side = element("div", { className: panel.children.length > 1 ? "wide" : "" });
   if (c.runs.length) side.append(section("Trainings", runs(c)));
   if (fixed.length) side.append(element("p", { className: "muted" }, `constant: ${fixed.map(([key, curve]) => `${key} ${curve.mean[0]}`).join(", ")}`));
   for (const words of [c.note, c.ruleNote && `Δ: ${c.ruleNote}`, ...c.publishedAll.map((p) => `published ${p.value}: ${p.title} (${p.rule})`)]) {
     if (words) side.append(element("p", { className: "muted" }, words));
   }
   if (side.children.length) panel.append(side);
-  if (moving.length) panel.append(section("Schedules", chart(moving.map(([key, curve]) => ({ name: key, curve })), { label: "schedules by epoch", fromZero: true })));
   if (c.commands.length) {
     const box = section(c.runs.length ? "Train it again" : "Not run yet; train it with", ...c.commands.map(command));
     box.classList.add("wide");
@@ -231,6 +230,7 @@ function build() {
   for (const key of shownHeads) {
     const head = element("th", { scope: "col", className: HEADS[key].left ? "left" : "" }, element("button", { type: "button" }, HEADS[key].title));
     if (key === "method") head.classList.add("first");
+    if (key === "column") head.classList.add("column");
     head.dataset.key = key;
     head.firstChild.addEventListener("click", () => {
       const flip = { asc: "desc", desc: "asc" };
@@ -253,6 +253,9 @@ function build() {
   footer();
   addEventListener("hashchange", () => { state = read(); show(); });
   show();
+  // a table that fits keeps its heads in sight; one that is wider scrolls and keeps its names in sight
+  const box = document.querySelector(".scroll");
+  new ResizeObserver(() => box.classList.toggle("fits", $("board").offsetWidth <= box.clientWidth)).observe(box);
 }
 
 function footer() {
