@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +56,23 @@ def entry(row: str, column: str, seed: int, last: float, **changes: Any) -> Entr
         "label": f"{row}-s{seed}", "fingerprint": f"{row}{column}{seed}", "last": last, "best_on_test": last + 0.4,
         "val_chosen": last - 0.2, "val": last + 1, "agreement": None, "nll": 1.1, "ece": 4.0, "by_class": (),
         "params": 278_324, "flops": 82_000_000, "epochs": 240, "steps": 93_600, "seconds": 1800.0, "teacher": "big-s0",
-        "device": "NVIDIA H100", "machine": "x86_64, 16 cores", "git": "0123456789", "code": "abcdef", "torch": "2.15.0",
+        "device": "NVIDIA H100", "machine": "x86_64, 16 cores", "git": "0123456789", "code": "abcdef",
+        "torch": "2.15.0",
         "finished": "2026-01-02T03:04:05+00:00", "overrides": f"dataset=cifar100 'loss=[ce,{row}]' seed={seed}",
     }  # fmt: skip
     return Entry(**(values | changes))
 
 
-def example(folder: Path = Path("crd"), epochs: int = 60) -> tuple[Table, list[Entry], list[Epoch]]:
+def example(folder: Path = Path("crd"), epochs: int = 24) -> tuple[Table, list[Entry], list[Epoch]]:
     """A table with most of its cells run: enough for every picture, mark and panel."""
     declared, noise = table(folder), random.Random(0)
     entries, found = [], []
     for j, column in enumerate(COLUMNS):
-        entries.append(entry("teacher", column.key, 0, 72.34 + 0.4 * j, params=861_620 * (1 + 7 * j), flops=254_000_000, seconds=2600))
+        entries.append(
+            entry(
+                "teacher", column.key, 0, 72.34 + 0.4 * j, params=861_620 * (1 + 7 * j), flops=254_000_000, seconds=2600
+            )
+        )
         for i, (row, level) in enumerate(LEVELS.items()):
             seeds = (0,) if row == "fitnet" else (0, 1, 2) if row != "kd51" or j == 0 else (0, 1)
             for seed in seeds if row != "teacher" and (row, column.key) not in declared.left_out else ():
@@ -76,7 +82,7 @@ def example(folder: Path = Path("crd"), epochs: int = 60) -> tuple[Table, list[E
                     entry(row, column.key, seed, last, by_class=by_class, seconds=1500 + 130 * i + 5 * seed + 400 * j,
                           agreement=None if row == "alone" else last + 4.0 + noise.gauss(0, 0.3),
                           params=278_324 * (1 + 3 * j), flops=82_000_000 * (1 + j),
-                          overrides=" ".join(f"'{o}'" if "[" in o else o for o in declared.overrides_of(Cell(row, column.key, seed)))),
+                          overrides=shlex.join(declared.overrides_of(Cell(row, column.key, seed)))),
                 )  # fmt: skip
     for e in entries:
         for epoch in range(1, epochs + 1):
@@ -85,6 +91,9 @@ def example(folder: Path = Path("crd"), epochs: int = 60) -> tuple[Table, list[E
             level = e.last - (14, 5, 1.2, 0)[steps] - 30 * math.exp(-epoch / (epochs / 15))
             values = {"test/accuracy": level + noise.gauss(0, (1.2, 0.6, 0.25, 0.1)[steps])}
             if e.arm == "distilled" and e.row in ("kd", "kd51"):
-                values |= {"schedule/kd.temperature": 5 - 4 * part if e.row == "kd51" else 4.0, "schedule/kd.weight": 0.9}
+                values |= {
+                    "schedule/kd.temperature": 5 - 4 * part if e.row == "kd51" else 4.0,
+                    "schedule/kd.weight": 0.9,
+                }
             found.append(Epoch(e.row, e.column, e.arm, e.seed, e.fingerprint, epoch, values))
     return declared, entries, found

@@ -48,14 +48,16 @@ def by_class(table: Table, scores: Scores) -> Figure | None:
     from matplotlib.figure import Figure
 
     base = reference(table)
+    if base is None:
+        return None
     panels = []
-    for column in table.columns if base else ():
+    for column in table.columns:
         before = scores.cells[base.key, column.key]
         found = [(s, g) for s in scores.of_column(column.key) if s.row != base and not s.teacher
                  and (g := gains(s, before))]  # fmt: skip
         if found:
             panels.append((column, before, found))
-    if base is None or not panels:
+    if not panels:
         return None
     heights = [0.9 + 0.32 * len(found) for _, _, found in panels]
     figure = Figure(figsize=(9.6, sum(heights) + 0.3), layout="constrained")

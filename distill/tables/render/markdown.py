@@ -37,7 +37,7 @@ def markdown(table: Table, scores: Scores, plots: Sequence[str]) -> str:
         _legend(table, scores),
         _notes(table, scores),
         _sources(table),
-        *(f"![{PLOTS[name]}](plots/{name})\n\n{PLOTS[name]}" for name in plots),
+        *(f"![{name}](plots/{name})\n\n{PLOTS[name]}" for name in plots),
         _how(table),
         _provenance(scores),
         _list("## Warnings", map(escape, scores.warnings)),

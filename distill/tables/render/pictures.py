@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.plots import TERM_COLOURS, Curve
+from distill.results import quantity
 from distill.tables.render.by_class import by_class
 from distill.tables.render.trajectories import ACCURACY, SCHEDULE, Trajectories
 from distill.tables.spec import Line, Table
@@ -102,12 +103,20 @@ def _cost(table: Table, scores: Scores, look: Look) -> Figure | None:
         front = pareto([(cost, s.accuracy.mean) for s, cost in found if s.accuracy])
         axis.plot(*zip(*front, strict=True), color="black", linewidth=1.0, alpha=0.5, zorder=1, drawstyle="steps-post")
         axis.set_xlabel(name)
-        low, high = min(cost for _, cost in found), max(cost for _, cost in found)
-        if high > 10 * low > 0:
-            axis.set_xscale("log")
+        _scale(axis, [cost for _, cost in found])
     axes[0].set_ylabel("test accuracy, %")
     _legend(figure, table, done, look)
     return figure
+
+
+def _scale(axis: Axes, costs: Sequence[float]) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    if max(costs) > 10 * min(costs) > 0:
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: quantity(value)))
 
 
 def _agreement(table: Table, scores: Scores, look: Look) -> Figure | None:
@@ -194,7 +203,7 @@ Trajectory = tuple[tuple[int, ...], tuple[float, ...]]
 
 
 def _schedules(table: Table, scores: Scores, curves: Trajectories) -> Figure | None:
-    """Temperatures in one panel, weights and the rest in another; what is the same everywhere and always is left out."""
+    """Temperatures in one panel, weights and the rest in another; a panel in which nothing ever moves is left out."""
     kinds: dict[str, dict[tuple[str, Trajectory], list[Line]]] = {"temperature": {}, "weights": {}}
     for score in scores.done():
         for name in (name for name in curves.keys(score) if name.startswith(SCHEDULE)):

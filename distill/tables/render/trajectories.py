@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from distill.plots import Curve, curve
@@ -26,14 +27,15 @@ class Trajectories:
         return sorted({name for entry in score.entries for e in self.found.get(_key(entry), ()) for name in e.values})
 
     def of(self, score: Score, name: str) -> Curve | None:
-        """Return a quantity by epoch over the seeds of a cell that have it, or None."""
+        """Return a quantity by epoch over the seeds of a cell that have it, or None; what is not finite is left out."""
         records = [self._record(entry, name) for entry in score.entries]
         found = curve(known, name) if (known := [r for r in records if r["history"]]) else None
         return found if found and found.epochs else None
 
     def _record(self, entry: Entry, name: str) -> Record:
         epochs = self.found.get(_key(entry), ())
-        return {"history": [{"epoch": e.epoch, name: e.values[name]} for e in epochs if name in e.values]}
+        known = [(e.epoch, e.values[name]) for e in epochs if math.isfinite(e.values.get(name, math.nan))]
+        return {"history": [{"epoch": epoch, name: value} for epoch, value in known]}
 
 
 def _key(of: Entry | Epoch) -> tuple[str, str, int, str]:

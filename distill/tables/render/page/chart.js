@@ -47,7 +47,7 @@ function range(series, extra, fromZero) {
 
 // series: [{name, curve: {epochs, mean, std}}]; level: a horizontal line {name, value} or null.
 function chart(series, { label, unit = "", level = null, fromZero = false }) {
-  const [width, height, left, right, top, bottom] = [560, 230, 44, 10, 8, 34];
+  const [width, height, left, right, top, bottom] = [innerWidth < 720 ? 340 : 560, 230, 44, 10, 8, 34];
   const [low, high] = range(series, level ? [level.value] : [], fromZero);
   const last = Math.max(...series.map((s) => s.curve.epochs.at(-1)), 2);
   const first = Math.min(...series.map((s) => s.curve.epochs[0]));
