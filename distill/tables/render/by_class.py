@@ -69,7 +69,8 @@ def by_class(table: Table, scores: Scores) -> Figure | None:
         title = f"{column.title}: points gained by class over {base.title}"
         axis.set_title(title.replace("$", r"\$"), fontsize=10)
     axes[-1].set_xlabel(f"class, hardest for {base.title.replace('$', chr(92) + '$')} first")
-    figure.colorbar(axes[0].images[0], ax=axes, shrink=0.9, pad=0.01)
+    # as wide beside seven panels as beside one
+    figure.colorbar(axes[0].images[0], ax=axes, shrink=0.9, pad=0.01, aspect=6 * sum(heights))
     return figure
 
 

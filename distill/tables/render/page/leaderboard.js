@@ -195,6 +195,7 @@ function section(title, ...children) {
 
 function runs(c) {
   const heads = { seed: "seed", last: "last", best_on_test: "best on test", val_chosen: "chosen on val", agreement: "agreement", seconds: "time", device: "device", git: "commit" };
+  if (data.provenance.devices.length < 2) delete heads.device; // it stands above the table
   const kept = Object.keys(heads).filter((key) => c.runs.some((run) => run[key] !== ""));
   const table = element("table", { className: "runs" });
   table.append(element("thead", {}, element("tr", {}, ...kept.map((key) => element("th", { scope: "col" }, heads[key])))));
