@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 TABLE = "table.yaml"
 ARMS = ("distilled", "alone", "teacher")
+ALONE = ("teacher=[]", "loss=[ce]")
+"""What makes a cell that of the student without a teacher."""
 
 
 @dataclass(frozen=True)
@@ -142,17 +144,23 @@ class Table:
             ConfigError: when a matched row's other row has no moving temperature, or does not compose.
         """
         row, column = self.row(cell.row), self.column(cell.column)
-        common = [*self.overrides, *column.overrides]
-        own = [*row.overrides, *self.cells.get((cell.row, cell.column), ())]
-        arm = ["teacher=[]"] if row.arm == "alone" else ["alone=false"]
-        last = [*arm, f"seed={cell.seed}", "seeds=1", *(self.smoke if smoke else ())]
-        if row.matched is None:
-            return [*common, *own, *last]
-        from distill.tables.matched import control
+        whole = [*self.overrides, *column.overrides]
+        if row.matched is not None:
+            from distill.tables.matched import control
 
-        other = self.row(row.matched.of)
-        base = [*common, *other.overrides, *self.cells.get((other.key, cell.column), ())]
-        return [*base, *control(tuple(base), row.matched), *own, *last]
+            other = self.row(row.matched.of)
+            whole += [*other.overrides, *self.cells.get((other.key, cell.column), ())]
+            whole += control(tuple(whole), row.matched)
+        whole += [*row.overrides, *self.cells.get((cell.row, cell.column), ())]
+        arm = ALONE if row.arm == "alone" else ("alone=false",)
+        whole = replaced(whole, [*arm, f"seed={cell.seed}", "seeds=1"])
+        return replaced(whole, self.smoke) if smoke else whole
+
+
+def replaced(overrides: Sequence[str], later: Sequence[str]) -> list[str]:
+    """Return overrides with later ones after them; where those choose another option, nothing is set below the old."""
+    chosen = [text.partition("=")[0] for text in later]
+    return [o for o in overrides if not o.lstrip("+~").startswith(tuple(f"{key}." for key in chosen))] + list(later)
 
 
 def load(folder: Path) -> Table:
