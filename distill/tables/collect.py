@@ -61,6 +61,12 @@ def collect(store: Store, others: Iterable[Path] = ()) -> Collected:
     return Collected(entries, _curves(store.table, entries, kept), new, warnings)
 
 
+def current(store: Store) -> frozenset[Cell]:
+    """Return the cells of a table as it is now whose results are in its results.csv."""
+    entries = _of_table(store, results.read(store.table.folder)[0], [])
+    return frozenset(Cell(e.row, e.column, e.seed) for e in entries if e.arm != "teacher")
+
+
 def records(store: Store, warnings: list[str]) -> Found:
     """Return what the finished cells of a store come to."""
     entries: dict[tuple[Training, str], Entry] = {}

@@ -16,8 +16,8 @@ from distill.signatures import near
 from distill.tables.spec import ARMS, TABLE, Line, Matched, Published, Source, Table
 
 KEYS = (
-    "title", "paper", "note", "rule", "tolerance", "baseline", "seeds", "overrides", "smoke", "rows", "columns", "cells",
-    "left_out", "sources", "published",
+    "title", "paper", "note", "rule", "tolerance", "baseline", "seeds", "overrides", "smoke", "rows", "columns",
+    "cells", "left_out", "sources", "published",
 )  # fmt: skip
 NEEDED = ("title", "rule", "seeds", "rows", "columns")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")

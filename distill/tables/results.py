@@ -178,9 +178,7 @@ def _value(value: float | None) -> str:
 T = TypeVar("T")
 
 
-def _parsed(
-    path: Path, needed: Sequence[str], make: Callable[[dict[str, str]], T], warnings: list[str]
-) -> Iterator[T]:
+def _parsed(path: Path, needed: Sequence[str], make: Callable[[dict[str, str]], T], warnings: list[str]) -> Iterator[T]:
     """Give what each line of a csv file says; a line, or a whole file, that says nothing is named in a warning."""
     if not path.is_file():
         return
