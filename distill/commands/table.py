@@ -198,8 +198,10 @@ def run(table: Table, line: argparse.Namespace) -> int:
         from distill.tables.run import run as start
 
         failed = start(store, todo, len(cells) - len(todo), _slots(line.slots), configs)
-    where = table.folder
-    print(f"next: distill table {where} collect, then render" if not failed else f"why: distill table {where} status")
+    if failed:
+        print(f"why: distill table {table.folder} status{' --smoke' * line.smoke}")
+    elif not line.smoke:
+        print(f"next: distill table {table.folder} collect, then render")
     return int(failed > 0)
 
 

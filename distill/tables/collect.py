@@ -139,10 +139,11 @@ def curve_of(entry: Entry, record: Record) -> list[Epoch]:
     history = record["history"]
     every = -(-len(history) // MOST)
     chosen = [line for i, line in enumerate(history, 1) if i % every == 0 or i == len(history)]
-    return [
-        Epoch(*entry.training, int(line["epoch"]), {k: v for k, v in line.items() if k not in UNKEPT and v is not None})
-        for line in chosen
-    ]
+    curve = []
+    for line in chosen:
+        values = {k: results.significant(v) for k, v in line.items() if k not in UNKEPT and v is not None}
+        curve.append(Epoch(*entry.training, int(line["epoch"]), values))
+    return curve
 
 
 def _other(path: Path, warnings: list[str]) -> Found:

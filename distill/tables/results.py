@@ -171,6 +171,11 @@ def _fixed(value: float, decimals: int) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def significant(value: float) -> float:
+    """Return a value of an epoch as it will be read again after it was written."""
+    return float(_value(value))
+
+
 def _value(value: float | None) -> str:
     return "" if value is None else f"{value:.{SIGNIFICANT}g}"
 
