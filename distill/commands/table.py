@@ -191,13 +191,14 @@ def run(table: Table, line: argparse.Namespace) -> int:
             return _say(mistakes, "nothing was trained")
         if line.dry_run:
             return _price(store, todo, configs, line)
-        if line.launcher:
-            from distill.tables.run import launch
+        if not line.launcher:
+            from distill.tables.run import run as start
 
-            return launch(store, todo, line.launcher, hydra)
-        from distill.tables.run import run as start
+            failed = start(store, todo, len(cells) - len(todo), _slots(line.slots), configs)
+    if line.launcher:  # outside: Hydra composes for one at a time
+        from distill.tables.run import launch
 
-        failed = start(store, todo, len(cells) - len(todo), _slots(line.slots), configs)
+        return launch(store, todo, line.launcher, hydra)
     if failed:
         print(f"why: distill table {table.folder} status{' --smoke' * line.smoke}")
     elif not line.smoke:
@@ -208,7 +209,7 @@ def run(table: Table, line: argparse.Namespace) -> int:
 def _slots(text: str | None) -> Any:
     if text is None or text.isdigit():
         return None if text is None else int(text)
-    import yaml
+    import yaml  # type: ignore[import-untyped]
 
     return yaml.safe_load(text if text.startswith("[") else f"[{text}]")
 

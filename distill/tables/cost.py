@@ -105,7 +105,7 @@ def _measured(parts: Parts, device: torch.device, least: float = 0.3) -> tuple[i
     own = PASSES * flops_of(parts.student, shape)
     student = parts.student.to(device).train()
     images = torch.zeros(min(parts.data.batch_size, 64), *shape, dtype=torch.uint8, device=device)
-    times = []
+    times: list[float] = []
     while len(times) < 2 or sum(times[1:]) < least:  # the first warms up
         began = perf_counter()
         student(images).logits.sum().backward()

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
+import yaml  # type: ignore[import-untyped]  # PyYAML comes with Hydra, its stubs do not
 
 from distill.config import ConfigError
 from distill.results import RULES
@@ -231,7 +231,7 @@ class _Reader:
             if "source" not in node:
                 self.found.append(f"{where}: has no source; a published number needs one of {', '.join(sources)}")
             elif self.known(node["source"], sources, "source", where):
-                row = node.get("row")
+                row = str(node.get("row"))
                 for column, value in self.mapping(node.get("values"), f"{where}.values").items():
                     at = f"{where}.values.{column}"
                     if self.known(row, self.rows, "row", where) and self.known(column, self.columns, "column", where):

@@ -8,7 +8,6 @@ import random
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ import pytest
 from distill import cells as processes
 from distill.cells import Cell as Process
 from distill.cells import Ended
+from distill.commands.preflight import look, parsed
 from distill.commands.table import main, selected
 from distill.config import ConfigError
 from distill.tables import run as running
@@ -40,12 +40,13 @@ import json, sys, time, types
 from pathlib import Path
 from distill.config import fingerprint
 from distill.fit import STUDENT, identity, label
-from distill.records import RESULT, read_json, write_json
+from distill.records import RESULT, code_hash, read_json, write_json
 from tests.tables.parts import record
 
 def train(cfg, folder, overrides, title, member=None):
     teacher = next((node["checkpoint"] for node in cfg["teacher"].values()), "")
     made = record(cfg["seed"], label(cfg), fingerprint(identity(cfg)), 90.0 + cfg["seed"], teacher)
+    made["code"] = code_hash(cfg)
     write_json(folder / RESULT, made | {"status": "running"})
     for epoch in range((read_json(folder / "last.json") or {"epochs": 0})["epochs"], 4):
         time.sleep(0.1)
@@ -57,6 +58,7 @@ sys.modules["distill.training"] = types.SimpleNamespace(train=train)
 from distill.comparison import run
 
 job = json.loads(Path(sys.argv[1]).read_text())
+print("begun", flush=True)
 run(job["config"], job["overrides"], checked=True).save(Path(job["folder"]))
 """
 """`distill train` with all of its store and none of its arithmetic: locks, records, teachers and summaries are real."""
@@ -79,10 +81,9 @@ def test_run__cells_killed_at_random_lose_nothing(tmp_path: Path, monkeypatch: p
     over, kills, rng = threading.Event(), [], random.Random(0)
 
     def kill() -> None:
-        while not over.wait(rng.uniform(0.05, 0.4)) and len(kills) < 16:
+        while not over.wait(rng.uniform(0.05, 0.3)) and len(kills) < 16:
             living = [found for found in alive if found.process.poll() is None]
-            # those that have begun: killing an import tests Python
-            living = [f for f in living if f.cell.log.exists() and time.monotonic() - f.began > rng.uniform(0.3, 2.0)]
+            living = [f for f in living if f.cell.log.stat().st_size]  # has begun: killing an import tests Python
             if living:
                 victim = rng.choice(living)
                 os.kill(victim.process.pid, signal.SIGKILL)
@@ -148,6 +149,34 @@ def test_main__real_cells_run_resume_and_collect(
     assert main(["table", "status"]) == 1
     assert "4 cells: 2 done, 2 not run" in capsys.readouterr().out
     assert main([".", "--rule", "last"]) == 0  # and the runs are those of any sweep
+
+
+@pytest.mark.parametrize(
+    "content, sentence",
+    [
+        (None, "there is no such file"),
+        ("[", "is no JSON"),
+        ("[]", "must be a list with one list of overrides for each cell"),
+        ('["seed=1"]', "must be a list with one list of overrides for each cell"),
+    ],
+)
+def test_look__says_what_is_wrong_with_a_list_of_cells(content: str | None, sentence: str, tmp_path: Path) -> None:
+    file = tmp_path / "cells.json"
+    if content is not None:
+        file.write_text(content)
+    found = look(parsed(["-m", "hydra/sweeper=cells", f"hydra.sweeper.file={file}"]), checks=False)
+    assert found.cells == [] or content is not None
+    assert [m for m in found.mistakes if sentence in m]
+
+
+def test_look__composes_the_cells_of_a_list(tmp_path: Path) -> None:
+    file = tmp_path / "cells.json"
+    file.write_text(json.dumps([["seed=3", "hydra.sweep.subdir=a"], ["sead=4"], ["loss=[ce,dkd]", "loss.dkd.beta=2"]]))
+    found = look(parsed(["-m", "quiet=true", "hydra/sweeper=cells", f"hydra.sweeper.file={file}"]), checks=False)
+    assert found.mistakes == ["sead=4: no such key; did you mean seed? (seed=4)"]
+    assert [(cell.config["seed"], list(cell.config["loss"])) for cell in found.cells][::2] == [
+        (3, ["ce", "kd"]), (0, ["ce", "dkd"]),
+    ]  # fmt: skip
 
 
 def test_readiness__one_of_those_that_share_a_teacher_trains_it(tmp_path: Path) -> None:
