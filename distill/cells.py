@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -10,8 +11,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,30 +67,65 @@ class _Running:
     began: float
 
 
-def run_cells(cells: Sequence[Cell], slots: Sequence[Mapping[str, str]], poll: float = 0.1) -> list[Ended]:
+class Watcher:
+    """Says when cells start and end; a display of another kind overrides it."""
+
+    def started(self, cell: Cell, device: str | None) -> None:
+        """Take note of a cell that starts, on the GPUs named by ``device``."""
+        say(f"[{cell.number}] started{f' on GPU {device}' if device else ''}: {cell.words}")
+
+    def ended(self, cell: Cell, outcome: Ended, seconds: float) -> None:
+        """Take note of what became of a cell."""
+        if outcome.failure:
+            say(f"[{cell.number}] FAILED after {seconds:.0f} s: {outcome.failure.partition('] ')[2]}")
+        else:
+            arms = [f"{a} {Spread(**found)} %" for a, found in reversed(outcome.summary.get("accuracy", {}).items())]
+            say(f"[{cell.number}] done in {seconds:.0f} s: {', '.join(arms) or 'checked'}: {cell.words}")
+
+    def moment(self, running: Sequence[Cell]) -> None:
+        """Take note that time has passed."""
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    slots: Sequence[Mapping[str, str]],
+    poll: float = 0.1,
+    ready: Callable[[Cell, Sequence[Cell]], bool] = lambda cell, running: True,
+    watcher: Watcher | None = None,
+) -> list[Ended]:
     """Run the processes of cells and return what became of each, in order; say when each starts and ends.
 
     Args:
         cells: what to run.
         slots: environment variables of each slot, see :func:`environments`; one cell at a time in each.
         poll: seconds between looks at the processes.
+        ready: whether a cell can start beside those that run; it is asked again later, and not where none runs.
+        watcher: what says how it goes.
 
     Raises:
         SystemExit: on SIGTERM, and KeyboardInterrupt on Ctrl-C, after every running cell was asked to stop and did.
     """
-    waiting, free = deque(enumerate(cells)), deque(range(len(slots)))
+    watcher = watcher or Watcher()
+    waiting, free = dict(enumerate(cells)), deque(range(len(slots)))
     running: dict[int, _Running] = {}
     ended: dict[int, Ended] = {}
     with _terminated_as_exit():
         try:
             while waiting or running:
                 while waiting and free:
-                    i, cell = waiting.popleft()
-                    running[i] = _start(cell, free.popleft(), slots)
+                    beside = [found.cell for found in running.values()]
+                    chosen = next((i for i, cell in waiting.items() if not beside or ready(cell, beside)), None)
+                    if chosen is None:
+                        break
+                    slot = free.popleft()
+                    running[chosen] = _start(waiting.pop(chosen), slot, slots)
+                    watcher.started(running[chosen].cell, slots[slot].get("CUDA_VISIBLE_DEVICES"))
                 for i in [i for i, found in running.items() if found.process.poll() is not None]:
                     over = running.pop(i)
                     free.append(over.slot)
-                    ended[i] = _end(over)
+                    ended[i] = _outcome(over)
+                    watcher.ended(over.cell, ended[i], time.monotonic() - over.began)
+                watcher.moment([found.cell for found in running.values()])
                 time.sleep(poll)
         except BaseException:
             _stop([found.process for found in running.values()])
@@ -108,10 +144,11 @@ def say(text: str) -> None:
 
 
 def _start(cell: Cell, slot: int, slots: Sequence[Mapping[str, str]]) -> _Running:
-    device = slots[slot].get("CUDA_VISIBLE_DEVICES")
-    say(f"[{cell.number}] started{f' on GPU {device}' if device else ''}: {cell.words}")
     cell.folder.mkdir(parents=True, exist_ok=True)
-    with cell.log.open("wb") as log:
+    with cell.log.open("ab") as log:
+        with suppress(OSError):  # held for as long as the cell lives, whatever becomes of this process
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        log.truncate(0)
         # a session of its own: Ctrl-C reaches the cell once, through _stop, and its ranks can be ended with it
         process = subprocess.Popen(
             cell.command, env={**os.environ, **slots[slot], **cell.environment}, stdin=subprocess.DEVNULL, stdout=log,
@@ -120,16 +157,24 @@ def _start(cell: Cell, slot: int, slots: Sequence[Mapping[str, str]]) -> _Runnin
     return _Running(cell, slot, process, time.monotonic())
 
 
-def _end(over: _Running) -> Ended:
+def is_running(folder: Path) -> bool:
+    """Whether a process that :func:`run_cells` started in a folder is alive, even where that one is not."""
+    try:
+        with (folder / LOG).open("rb") as log:
+            fcntl.flock(log, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def _outcome(over: _Running) -> Ended:
     cell, code = over.cell, over.process.returncode
-    seconds = f"{time.monotonic() - over.began:.0f} s"
     summary = read_json(cell.folder / SUMMARY) or {}
     if code == 0 and (summary or not cell.trains):
-        arms = [f"{arm} {Spread(**found)} %" for arm, found in reversed(summary.get("accuracy", {}).items())]
-        say(f"[{cell.number}] done in {seconds}: {', '.join(arms) or 'checked'}: {cell.words}")
         return Ended(summary)
     reason = f"wrote no {SUMMARY}" if code == 0 else f"exit code {code}: {last_line(cell.log)}"
-    say(f"[{cell.number}] FAILED after {seconds}: {cell.words}: {reason}")
     return Ended({}, f"[{cell.number}] {cell.words}: {reason}")
 
 

@@ -67,7 +67,7 @@ def keep(name: str, answer: Record, config: Any, said: Iterable[str] = (), paths
         paths: other files and folders.
     """
     texts = set(_texts(config))
-    if any(re.search(r"\$\{[\w.]+:", text) for text in texts):  # resolvers: of the environment, the time, anything
+    if any(re.search(r"\$\{(?!oc\.select:)[\w.]+:", text) for text in texts):  # of the environment, the time, anything
         return
     words = {word for sentence in said for word in re.findall(r"[^\s'\"`,;:()=\[\]]+", sentence)}
     files = {path: state(path) for path in {*texts, *map(str, _around(config)), *paths}}

@@ -7,6 +7,7 @@ import math
 import os
 import traceback
 import warnings
+from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -256,6 +257,7 @@ def _outcome(cfg: Config, parts: Parts, trainer: pl.Trainer, folder: Path) -> Re
     samples = trainer.global_step * accumulated(cfg) * cfg["dataset"]["batch_size"]
     return {
         "status": "complete",
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": torch.cuda.get_device_name(device)
         if device.type == "cuda"
         else f"cpu, {torch.get_num_threads()} threads",

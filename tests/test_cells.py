@@ -8,12 +8,13 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from distill import cells
-from distill.cells import Cell, environments, run_cells
+from distill.cells import Cell, Watcher, environments, is_running, run_cells
 
 WRITES = """
 import json, os, sys, time
@@ -62,6 +63,30 @@ def test_run_cells__failure_is_named_and_stops_nobody(tmp_path: Path, capfd: pyt
     assert str(tmp_path / "0" / "job.out") in shown
     assert "[2] done in" in shown
     assert "distilled 90.00 ± 1.00 %" in shown
+
+
+def test_run_cells__waits_with_a_cell_that_is_not_ready(tmp_path: Path) -> None:
+    made = [_cell(tmp_path, i, wait=0.3 if i == 0 else 0.0) for i in range(3)]
+
+    def ready(cell: Cell, running: Sequence[Cell]) -> bool:
+        return not (cell.number == 1 and any(other.number == 0 for other in running))
+
+    first, second, third = (ended.summary for ended in run_cells(made, [{}, {}], poll=0.01, ready=ready))
+    assert third["start"] < first["end"] <= second["start"]
+
+
+def test_is_running__while_the_cell_lives(tmp_path: Path) -> None:
+    seen: list[bool] = []
+
+    class Looks(Watcher):
+        def started(self, cell: Cell, device: str | None) -> None:
+            seen.append(is_running(cell.folder))
+
+    cell = _cell(tmp_path, 0, wait=0.1)
+    assert not is_running(cell.folder)
+    run_cells([cell], [{}], poll=0.01, watcher=Looks())
+    assert seen == [True]
+    assert not is_running(cell.folder)
 
 
 def test_run_cells__check_needs_no_summary(tmp_path: Path) -> None:

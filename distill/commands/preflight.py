@@ -105,14 +105,17 @@ def look(
         }
         found.only = str(config.get("check")).endswith("only")
         seen = {tuple(t.text for t in base)}
-        found.cells.append(Cell(_words(base, lists), plain_of(config)))
-        for cell in _cells(base, lists, found):
+        listed = _listed(config, found)
+        if not listed:
+            found.cells.append(Cell(_words(base, lists), plain_of(config)))
+        cells = [(_words(cell, lists), cell) for cell in _cells(base, lists, found)]
+        for words, cell in [*cells, *((" ".join(own), [*base, *map(composer.parse, own)]) for own in listed)]:
             key = tuple(t.text for t in cell)
             if key not in seen:
                 seen.add(key)
                 config, mistakes = composer.compose(cell)
                 found.mistakes += mistakes
-                found.cells.append(Cell(_words(cell, lists), plain_of(config)))
+                found.cells.append(Cell(words, plain_of(config)))
     found.mistakes = list(dict.fromkeys(found.mistakes))
     if checks:
         _check(found, early)
@@ -181,6 +184,23 @@ def _cells(base: list[Typed], lists: dict[int, list[Typed]], found: Findings) ->
         cells = [list(cell) for cell in itertools.islice(product, MOST + 1)]
     else:
         cells = [[*base[:i], value, *base[i + 1 :]] for i, values in lists.items() for value in values]
+    if len(cells) > MOST:
+        found.notes.append(f"only the first {MOST} cells were checked")
+    return cells[:MOST]
+
+
+def _listed(config: Any, found: Findings) -> list[list[str]]:
+    """Return the overrides of each cell that a file lists, where hydra/sweeper=cells reads one."""
+    sweeper = config.hydra.sweeper
+    if not sweeper._target_.endswith(".CellsSweeper"):
+        return []
+    from hydra_plugins.distill_cells_sweeper import read_cells
+
+    try:
+        cells = read_cells(str(sweeper.get("file")))
+    except ValueError as error:
+        found.mistakes.append(str(error))
+        return []
     if len(cells) > MOST:
         found.notes.append(f"only the first {MOST} cells were checked")
     return cells[:MOST]

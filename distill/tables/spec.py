@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 TABLE = "table.yaml"
 ARMS = ("distilled", "alone", "teacher")
+ALONE = ("teacher=[]", "loss=[ce]")
+"""What makes a cell that of the student without a teacher."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,16 @@ class Source:
     note: str = ""
 
 
+class Matched(NamedTuple):
+    """What makes a row the control of another: its key ``of``, and the constant temperature in the place of its own.
+
+    T^2 turns a moving temperature T(t) into a loss-weight schedule; the control has that weight, T(t)^2, at constant T.
+    """
+
+    of: str
+    temperature: float
+
+
 @dataclass(frozen=True)
 class Line:
     """A row or a column.
@@ -39,6 +51,7 @@ class Line:
         arm: rows only: ``distilled`` trains the student with the teacher; ``alone`` without; ``teacher`` trains nothing
             of its own and shows the teachers that the other rows of the column trained.
         note: shown under the table.
+        matched: rows only: the row that this one is the control of; then its overrides are laid on that row's.
     """
 
     key: str
@@ -46,6 +59,7 @@ class Line:
     overrides: tuple[str, ...] = ()
     arm: str = "distilled"
     note: str = ""
+    matched: Matched | None = None
 
 
 class Published(NamedTuple):
@@ -124,9 +138,37 @@ class Table:
         return next(line for line in self.columns if line.key == key)
 
     def overrides_of(self, cell: Cell, smoke: bool = False) -> list[str]:
-        """Return the whole command line of a cell but for ``distill train``."""
+        """Return the whole command line of a cell but for ``distill train``.
+
+        Raises:
+            ConfigError: when a matched row's other row has no moving temperature, or does not compose.
+        """
         row, column = self.row(cell.row), self.column(cell.column)
-        own = self.cells.get((cell.row, cell.column), ())
-        arm = ["teacher=[]"] if row.arm == "alone" else ["alone=false"]
-        last = [*self.smoke] if smoke else []
-        return [*self.overrides, *column.overrides, *row.overrides, *own, *arm, f"seed={cell.seed}", "seeds=1", *last]
+        whole = [*self.overrides, *column.overrides]
+        if row.matched is not None:
+            from distill.tables.matched import control
+
+            other = self.row(row.matched.of)
+            whole += [*other.overrides, *self.cells.get((other.key, cell.column), ())]
+            whole += control(tuple(whole), row.matched)
+        whole += [*row.overrides, *self.cells.get((cell.row, cell.column), ())]
+        arm = ALONE if row.arm == "alone" else ("alone=false",)
+        whole = replaced(whole, [*arm, f"seed={cell.seed}", "seeds=1"])
+        return replaced(whole, self.smoke) if smoke else whole
+
+
+def replaced(overrides: Sequence[str], later: Sequence[str]) -> list[str]:
+    """Return overrides with later ones after them; where those choose another option, nothing is set below the old."""
+    chosen = [text.partition("=")[0] for text in later]
+    return [o for o in overrides if not o.lstrip("+~").startswith(tuple(f"{key}." for key in chosen))] + list(later)
+
+
+def load(folder: Path) -> Table:
+    """Return the table that a folder's table.yaml declares.
+
+    Raises:
+        ConfigError: every mistake in the file, one sentence each.
+    """
+    from distill.tables.loading import read
+
+    return read(folder)

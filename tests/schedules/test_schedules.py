@@ -10,6 +10,7 @@ from distill.schedules.cosine import Cosine
 from distill.schedules.exponential import Exponential
 from distill.schedules.linear import Linear
 from distill.schedules.piecewise import Piecewise
+from distill.schedules.squared import Squared
 from distill.schedules.step import Step
 from distill.schedules.warmup import Warmup
 
@@ -118,3 +119,16 @@ def test_constructors__refuse_in_one_sentence(make, sentence: str) -> None:
         make()
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_squared__is_the_weight_that_a_moving_temperature_hides() -> None:
+    weights = trajectory(Squared(Linear(5, 1), 0.9), 5)
+    assert weights == pytest.approx([0.9 * t * t for t in (5, 4, 3, 2, 1)])
+    assert trajectory(Squared(3.0), 2) == [9.0, 9.0]
+    assert trajectory(Squared(2.0, Linear(0, 1)), 3) == pytest.approx([0, 2, 4])
+
+
+@pytest.mark.parametrize("of, factor, name", [(math.nan, 1.0, "of"), (1.0, math.inf, "factor")])
+def test_squared__refuses_what_is_not_finite(of: float, factor: float, name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be a finite number"):
+        Squared(of, factor)
