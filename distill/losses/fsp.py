@@ -4,9 +4,10 @@ Yim et al., "A Gift from Knowledge Distillation", CVPR 2017, equations 1 and 2, 
 network ``G_ij = mean over positions of a_i b_j``: ``sum_l |G_s - G_t|^2`` over all entries, averaged over the batch.
 The paper trains on this alone first and on the labels alone afterwards: ``recipe=cifar_crd_two_stage``.
 
-Known to go wrong: student and teacher need the same channels at every tap. Public code takes the mean over entries
-(``strict_reference``), smaller by the product of both numbers of channels; its weight of 50 for the CIFAR-100 tables is
-never applied, for the first stage adds the terms as they are and the second has none.
+Known to go wrong: at the paper's lambda of 1 and a usual learning rate this sum over thousands of entries diverges.
+Student and teacher need the same channels at every tap. Public code takes the mean over entries (``strict_reference``),
+smaller by the product of both numbers of channels; its weight of 50 for the CIFAR-100 tables is never applied, for the
+first stage adds the terms as they are and the second has none.
 """
 
 from collections.abc import Sequence

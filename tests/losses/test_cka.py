@@ -39,10 +39,10 @@ def oracle(student: Tensor, teacher: Tensor, unbiased: bool) -> Tensor:
     return 1 - measure(k, other) / torch.sqrt(measure(k, k) * measure(other, other))
 
 
-# fewer samples than entries, and more than either feature has
-@pytest.mark.parametrize(
-    "mine, other", [((5, 2, 2, 2), (5, 7)), ((7, 3), (7, 2)), ((6, 2, 2), (6, 3)), ((4, 1), (4, 9))]
-)
+SHAPES = [((5, 2, 2, 2), (5, 7)), ((4, 1), (4, 9)), ((7, 3), (7, 2)), ((6, 2, 2), (6, 3))]  # many entries, then few
+
+
+@pytest.mark.parametrize("mine, other", SHAPES)
 @pytest.mark.parametrize("unbiased", [False, True])
 def test_cka__value_and_gradient(mine: tuple[int, ...], other: tuple[int, ...], unbiased: bool) -> None:
     torch.manual_seed(0)

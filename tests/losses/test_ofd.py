@@ -97,6 +97,16 @@ def test_margin__comes_from_the_first_batches_and_stays() -> None:
         assert loss.margin(0)[c].item() == pytest.approx(sum(values) / len(values), rel=1e-5)
 
 
+def test_margin__counts_the_values_of_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    here, there, alone, together = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4) - 1, prepared(), prepared()
+    together.observe(0, torch.cat([here, there]))
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda found: found.add_(negatives(there)))
+    alone.observe(0, here)
+    torch.testing.assert_close(alone.margin(0), together.margin(0))
+
+
 def test_margin__channel_without_a_negative_value() -> None:
     loss = prepared()
     loss.observe(0, torch.rand(2, 3, 4, 4))
