@@ -98,10 +98,14 @@ class Paired(Loss):
             yield student.features[mine].float(), told[other].detach().float()
 
 
-def same_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Return maps ``(N, C, H, W)``, whose channels may differ, averaged to the smaller height and the smaller width."""
+def same_size(a: Tensor, b: Tensor, largest: bool = False) -> tuple[Tensor, Tensor]:
+    """Return maps ``(N, C, H, W)``, whose channels may differ, pooled to the smaller height and the smaller width.
+
+    Each value is the mean of those it replaces, or the largest of them.
+    """
+    pool = F.adaptive_max_pool2d if largest else F.adaptive_avg_pool2d
     size = min(a.shape[2], b.shape[2]), min(a.shape[3], b.shape[3])
-    a, b = (x if tuple(x.shape[2:]) == size else F.adaptive_avg_pool2d(x, size) for x in (a, b))
+    a, b = (x if tuple(x.shape[2:]) == size else pool(x, size) for x in (a, b))
     return a, b
 
 

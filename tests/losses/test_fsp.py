@@ -49,10 +49,12 @@ def test_forward__value_and_gradient(channels: tuple[int, ...], strict_reference
         torch.testing.assert_close(one.grad.double(), two.grad, rtol=1e-4, atol=1e-6)
 
 
-def test_flow__averages_the_larger_map() -> None:
+def test_flow__pools_the_larger_map() -> None:
     torch.manual_seed(0)
     lower, upper = torch.randn(2, 3, 4, 4), torch.randn(2, 5, 2, 2)
-    torch.testing.assert_close(flow(lower, upper), flow(lower.view(2, 3, 2, 2, 2, 2).mean((3, 5)), upper))
+    blocks = lower.view(2, 3, 2, 2, 2, 2)
+    torch.testing.assert_close(flow(lower, upper), flow(blocks.amax((3, 5)), upper))
+    torch.testing.assert_close(flow(lower, upper, strict_reference=True), flow(blocks.mean((3, 5)), upper))
     torch.testing.assert_close(flow(upper, lower), flow(lower, upper).mT)
 
 
