@@ -12,7 +12,7 @@ from distill.assemble import assemble
 from distill.config import ConfigError, compose, resolved
 from distill.fit import BEST, LAST, STUDENT, fit, folder_of
 from distill.losses.base import Loss
-from distill.modules.base import DivergenceError
+from distill.modules.base import DivergenceError, start_momentum
 from distill.modules.multi_teacher import MultiTeacher, join
 from distill.modules.single_teacher import SingleTeacher
 from distill.outputs import Batch, Outputs
@@ -188,3 +188,20 @@ def test_training__the_first_step_is_hand_written_sgd(tmp_path: Path) -> None:
     state = torch.load(folder_of(cfg) / LAST, weights_only=True)["state_dict"]
     for name, value in expected.items():
         torch.testing.assert_close(state[f"student.network.{name}"], value, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_start_momentum__fused_sgd_steps_as_before_and_takes_parameters_that_join_later(nesterov: bool) -> None:
+    torch.manual_seed(0)
+    starts, gradients = torch.randn(2, 5), torch.randn(3, 2, 5)
+
+    def trained(fused: bool) -> list[Tensor]:
+        early, late = (start.clone().requires_grad_() for start in starts)
+        optimizer = torch.optim.SGD([early, late], 0.1, 0.9, weight_decay=0.01, nesterov=nesterov, fused=fused)
+        start_momentum(optimizer)
+        for step, (one, other) in enumerate(gradients):
+            early.grad, late.grad = one.clone(), other.clone() if step else None
+            optimizer.step()
+        return [early.detach(), late.detach()]
+
+    torch.testing.assert_close(trained(True), trained(False), rtol=1e-6, atol=1e-7)

@@ -51,6 +51,17 @@ class DivergenceError(RuntimeError):
     """A term of the objective became NaN or infinite; the message names the term and the step."""
 
 
+def start_momentum(optimizer: torch.optim.SGD) -> None:
+    """Give every parameter of a fused SGD its momentum, 0, from which the first step comes out as from none.
+
+    A term that sets in later brings parameters without one, and fused SGD fails where only some have it.
+    """
+    for group in optimizer.param_groups:
+        if group["fused"] and group["momentum"] and not group["dampening"]:
+            for parameter in group["params"]:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+
 class DistillationModule(pl.LightningModule):
     """Trains a student on an objective; by itself without a teacher, in subclasses with one or several.
 
@@ -120,6 +131,8 @@ class DistillationModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Optimise the student and the connectors of the objective."""
         optimizer = self.optimizer_factory([p for p in self.parameters() if p.requires_grad])
+        if isinstance(optimizer, torch.optim.SGD):
+            start_momentum(optimizer)
         if self.lr_scheduler_factory is None:
             return optimizer
         return [optimizer], [{"scheduler": self.lr_scheduler_factory(optimizer), "interval": "epoch"}]

@@ -190,7 +190,7 @@ def test_prepare__shapes_that_do_not_meet(setting: Setting) -> None:
     with pytest.raises(ValueError) as caught:
         build(setting).prepare(mine, other)
     loss = build(setting)
-    names = [*loss.student_taps(), *loss.teacher_taps()] or ["student", "teacher"]
+    names = [*loss.student_taps()[:1], *loss.teacher_taps()[:1]] or ["student", "teacher"]  # of the first pair
     shapes = ["(7, 41, 43, 2)"] if setting.taps else ["(5,)", "(9,)"]
     assert all(word in str(caught.value) for word in (*names, *shapes))
     assert "\n" not in str(caught.value)

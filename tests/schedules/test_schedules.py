@@ -11,6 +11,7 @@ from distill.schedules.exponential import Exponential
 from distill.schedules.linear import Linear
 from distill.schedules.piecewise import Piecewise
 from distill.schedules.squared import Squared
+from distill.schedules.stages import Stages
 from distill.schedules.step import Step
 from distill.schedules.warmup import Warmup
 
@@ -65,6 +66,25 @@ def test_step__next_value_from_its_fraction_on() -> None:
     assert [at(step, f) for f in (0.0, 0.29, 0.3, 0.59, 0.6, 1.0)] == [5, 5, 3, 3, 1, 1]
     # 11 epochs: fractions 0.3 and 0.6 fall on epochs 4 and 7 in spite of rounding
     assert trajectory(step, 11) == [5] * 3 + [3] * 3 + [1] * 5
+
+
+def test_stages__next_value_after_its_epoch_whatever_the_length_of_the_run() -> None:
+    stages = Stages([1.0, 0.5, 0.0], until=[2, 3])
+    assert trajectory(stages, 5) == [1.0, 1.0, 0.5, 0.0, 0.0]
+    assert trajectory(stages, 3) == [1.0, 1.0, 0.5]
+    assert Stages([0, 1], [30])(Progress(0.9, epoch=30, epochs=33)) == 0
+
+
+@pytest.mark.parametrize("values, until", [([1.0], [3]), ([1.0, 0.0], []), ([1.0, 0.0, 1.0], [3])])
+def test_stages__lengths(values: list[float], until: list[int]) -> None:
+    with pytest.raises(ValueError, match="give one value more than epochs"):
+        Stages(values, until)
+
+
+@pytest.mark.parametrize("until", [[0, 3], [3, 3], [5, 2]])
+def test_stages__order(until: list[int]) -> None:
+    with pytest.raises(ValueError, match="must be increasing epochs, the first at least 1"):
+        Stages([1.0, 0.5, 0.0], until)
 
 
 def test_warmup__counts_epochs_from_one() -> None:
