@@ -12,6 +12,8 @@ class Setting(NamedTuple):
         target: the class.
         kwargs: arguments that differ from the yaml; the taps are names of every CIFAR network with three stages.
         taps: shape of each feature, of the student and of the teacher, as in such a network on 16 x 16 pixels.
+        any_shape: the loss compares samples with each other, so features of any two shapes meet.
+        ordered: the method itself depends on the order of the samples in a batch.
     """
 
     id: str
@@ -19,3 +21,5 @@ class Setting(NamedTuple):
     target: str
     kwargs: dict[str, Any]
     taps: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    any_shape: bool = False
+    ordered: bool = False
