@@ -4,10 +4,10 @@ Peng et al., "Correlation Congruence for Knowledge Distillation", ICCV 2019 (arX
 ``||K_t - K_s||^2 / n^2`` with the Gaussian kernel ``exp(-gamma |x - y|^2)`` of unit vectors in its Taylor series of
 order P, ``exp(-2 gamma) sum_p (2 gamma)^p / p! <x, y>^p``. Both embeddings are trained.
 
-Known to go wrong: that kernel differs by less than 1, so the paper's weight (0.003) pulls little. What RepDistiller calls
-CC, the row of the CIFAR-100 tables with weight 0.02, is another loss (``strict_reference``): products of ``|f_s - f_t|``
-of adjacent samples, summed over dimensions, which depends on their order. Both can be lowered by shrinking the teacher's
-embedding.
+Known to go wrong: such kernels differ by less than 1, so the paper's weight (0.003) pulls little. What RepDistiller
+calls CC, the row of the CIFAR-100 tables with weight 0.02, is another loss (``strict_reference``): products of
+``|f_s - f_t|`` of adjacent samples, summed over dimensions; it depends on their order. Both forms can be lowered by the
+teacher's embedding alone, because it is trained too.
 """
 
 import math

@@ -1,11 +1,12 @@
 """CompRess: match the teacher's distribution of similarities to a queue of earlier images; takes no labels.
 
-Abbasi Koohpayegani, Tejankar and Pirsiavash, "CompRess: Self-Supervised Learning by Compressing Representations", NeurIPS
-2020 (arXiv:2010.14713), section 3: KL from ``softmax(<z_t, q_t> / tau)`` to ``softmax(<z_s, q_s> / tau)`` over the queue.
-With one queue both compare with the teacher's embeddings; with two the student compares with its own earlier ones.
+Abbasi Koohpayegani, Tejankar and Pirsiavash, "CompRess: Self-Supervised Learning by Compressing Representations",
+NeurIPS 2020 (arXiv:2010.14713), section 3: KL divergence from ``softmax(<z_t, q_t> / tau)`` to
+``softmax(<z_s, q_s> / tau)`` over the queue. With one queue both compare with the teacher's embeddings; with two the
+student compares with its own earlier ones.
 
-Known to go wrong: the paper fills the second queue by a momentum copy of the student, which a loss has not; here, as in the
-authors' variant without momentum, the student itself does. A queue longer than an epoch holds an older view of the image.
+Known to go wrong: the paper fills the second queue by a momentum copy of the student, which a loss has not; here, as in
+the authors' variant without momentum, the student does. A queue longer than an epoch holds older views of the image.
 Without ce the classifier has no gradient: read the student by a probe, and with several devices take
 trainer.strategy=ddp_find_unused_parameters_true.
 """

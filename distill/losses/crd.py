@@ -1,13 +1,14 @@
 """CRD: tell the teacher's embedding of an image from those of others by the student's, and the other way round.
 
-Tian, Krishnan and Isola, "Contrastive Representation Distillation", ICLR 2020 (arXiv:1910.10699), equations 10, 17 and 18:
+Tian, Krishnan and Isola, "Contrastive Representation Distillation", ICLR 2020 (arXiv:1910.10699), equations 17 to 19:
 with ``h = exp(<s, t> / tau) / Z`` and K negatives of M samples from memory banks, noise-contrastive estimation
 ``-log(h / (h + K/M)) - sum_negatives log((K/M) / (h + K/M))``, for both directions. Z, which the paper leaves out, is M
 times the mean over the first batch, as in the authors' code.
 
-Known to go wrong: negatives drawn on the CPU take most of a step; here (N, M) products with the whole bank are picked from,
-where that is smaller than K embeddings a sample. The value grows with K, so the weight (0.8) belongs to K = 16384. The
-banks are 2 M x dim float32 (51 MB on CIFAR, 1.3 GB on ImageNet) on each device and in each checkpoint.
+Known to go wrong: drawing negatives on the CPU takes most of a step; here the device does, and picks them from the
+(N, M) products with the whole bank where those are smaller than K embeddings a sample. The value grows with K, so the
+weight (0.8) belongs to K = 16384. The banks, 2 M x dim float32 (51 MB on CIFAR, 1.3 GB on ImageNet), are on each
+device and in each checkpoint.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, distributed
 
 from distill.data.loader import place
+from distill.outputs import Batch, Outputs
 
 
 class _Gather(torch.autograd.Function):
@@ -37,3 +38,11 @@ def gather(tensor: Tensor) -> Tensor:
         return tensor
     gathered: Tensor = _Gather.apply(tensor.contiguous())
     return gathered
+
+
+def gather_logits(student: Outputs, teacher: Outputs, batch: Batch) -> tuple[Outputs, Outputs, Batch]:
+    """Return what a loss over logits, its temperature included, reads of all processes: the logits and the targets."""
+    if place()[1] == 1:
+        return student, teacher, batch
+    told = Outputs(gather(student.logits)), Outputs(gather(teacher.logits))
+    return *told, batch._replace(target=gather(batch.target))

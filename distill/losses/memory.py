@@ -29,7 +29,7 @@ def require_room(what: str, rows: int, dim: int, limit_gb: float) -> None:
     size = rows * dim * 4 / 1e9
     if size > limit_gb:
         raise ValueError(
-            f"{what} of {rows:,} x {dim} float32 take {size:.3g} GB on each device and in every checkpoint, and "
+            f"{what} of {rows:,} x {dim:,} float32 take {size:.3g} GB on each device and in every checkpoint, and "
             f"limit_gb={limit_gb:g}; make them smaller, or raise limit_gb"
         )
 
@@ -47,7 +47,7 @@ class Unshared(nn.Module):
         setattr(self, name, tensor)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Unshared:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)
         for name in self._kept:
             tensor = getattr(self, name)
             setattr(self, name, fn(tensor).to(tensor.dtype))  # a memory in half precision would lose small updates

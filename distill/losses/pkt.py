@@ -2,7 +2,7 @@
 
 Passalis and Tefas, "Learning Deep Representations with Probabilistic Knowledge Transfer", ECCV 2018 (arXiv:1803.10837),
 section 3: ``p_j|i = k(x_i, x_j) / sum_{m != i} k(x_i, x_m)`` with ``k = (cos + 1) / 2``, and the KL divergence from
-teacher to student over ``j != i``, here divided by the number of pairs b^2 as in public code, to which the weight belongs.
+teacher to student over ``j != i``; here divided by b^2 as in public code, to which the weight belongs.
 
 Known to go wrong: the paper sums, public code takes the mean, so its weight is 30000 (for 64 samples a batch); public
 code counts each sample as its own neighbour (``strict_reference``). A single sample has no neighbour and the value 0.

@@ -1,17 +1,19 @@
 """RKD: match the distances between samples, and the angles of triples of them.
 
 Park et al., "Relational Knowledge Distillation", CVPR 2019 (arXiv:1904.05068), equations 5 to 8: Huber's loss of
-distances over their mean, and of the cosines at the first of three samples; means over all b^2 and b^3 entries as in the
-authors' code, to which the weights (25 and 50) belong.
+distances over their mean, and of the cosines at the first of three samples; means over all b^2 and b^3 entries as in
+the authors' code, to which the weights (25 and 50) belong.
 
 Known to go wrong: there are b^3 angles, 4.3 GB for 1024 samples. Here at most ``CHUNK`` are held at a time, and where
-there are more they are computed again in the backward pass. Half precision cannot hold the squares: float32 inside.
+there are more the gradient is taken with the value, part by part. Half precision cannot hold the squares, so all is
+float32.
 """
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from distill.losses.base import number
 from distill.losses.gathering import gather
@@ -43,9 +45,29 @@ def _angles(x: Tensor, first: Tensor) -> Tensor:
 
 
 def _angle_sum(student: Tensor, teacher: Tensor, start: int, end: int) -> Tensor:
-    with torch.no_grad():
-        goal = _angles(teacher, teacher[start:end])
+    goal = _angles(teacher, teacher[start:end])
     return F.smooth_l1_loss(_angles(student, student[start:end]), goal, reduction="sum")
+
+
+class _InParts(torch.autograd.Function):
+    """Sums over parts of the samples; takes the gradient of each part before the next, so that none is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, step: int) -> Tensor:
+        total, gradient = student.new_zeros(()), torch.zeros_like(student)
+        for start in range(0, len(student), step):
+            with torch.enable_grad():
+                leaf = student.detach().requires_grad_(ctx.needs_input_grad[0])
+                part = _angle_sum(leaf, teacher, start, min(start + step, len(student)))
+            if ctx.needs_input_grad[0]:
+                gradient += torch.autograd.grad(part, leaf)[0]
+            total += part.detach()
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return gradients[0] * ctx.saved_tensors[0], None, None
 
 
 def angle_loss(student: Tensor, teacher: Tensor, chunk: int = CHUNK) -> Tensor:
@@ -53,18 +75,14 @@ def angle_loss(student: Tensor, teacher: Tensor, chunk: int = CHUNK) -> Tensor:
 
     Args:
         student: vectors ``(N, D)``.
-        teacher: vectors ``(N, E)``.
+        teacher: vectors ``(N, E)``, detached.
         chunk: numbers to hold at a time in the largest tensor.
     """
     size = len(student)
     step = max(chunk // (size * max(size, student.shape[1], teacher.shape[1])), 1)
-    total = student.new_zeros(())
-    for start in range(0, size, step):
-        args = student, teacher, start, min(start + step, size)
-        if step >= size:
-            total = _angle_sum(*args)
-        else:
-            total = total + checkpoint(_angle_sum, *args, use_reentrant=False, preserve_rng_state=False)
+    if step >= size:
+        return _angle_sum(student, teacher, 0, size) / size**3
+    total: Tensor = _InParts.apply(student, teacher, step)
     return total / size**3
 
 

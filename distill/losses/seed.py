@@ -5,8 +5,8 @@ cross-entropy of ``softmax(<z_s, q> / tau_s)`` under ``softmax(<z_t, q> / tau_t)
 the image, which comes first, and a queue of its latest ones.
 
 Known to go wrong: with tau_t = 1e-4 (the authors' code) the target is all but one-hot on the image itself, or on an
-older view of it where the queue is longer than an epoch. Without ce the classifier has no gradient: read the student by a
-probe, and with several devices take trainer.strategy=ddp_find_unused_parameters_true.
+older view of it where the queue is longer than an epoch. Without ce the classifier has no gradient: read the student by
+a probe, and with several devices take trainer.strategy=ddp_find_unused_parameters_true.
 """
 
 import torch
