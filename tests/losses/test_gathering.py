@@ -63,6 +63,7 @@ def train(name: str, rank: int, world: int, more: dict[str, object]) -> Trained:
     loss.meet(TrainingSet(torch.arange(SAMPLES) % CLASSES, CLASSES))
     net = Net(loss)
     model = DistributedDataParallel(net) if world > 1 else net
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     random, values = torch.Generator().manual_seed(1), []
     share = BATCH // world
     mine = slice(rank * share, (rank + 1) * share)
@@ -72,12 +73,9 @@ def train(name: str, rank: int, world: int, more: dict[str, object]) -> Trained:
         logits = torch.randn(BATCH, CLASSES, generator=random)[mine]
         batch = Batch(inputs[mine], (index % CLASSES)[mine], index[mine], 0 * index[mine])
         value = model(batch, Outputs(logits, {"pooled": other[mine]}))
+        optimizer.zero_grad()
         value.backward()
-        with torch.no_grad():  # as SGD does, whose import takes each process seconds
-            for parameter in net.parameters():
-                if parameter.grad is not None:
-                    parameter -= 0.1 * parameter.grad
-                parameter.grad = None
+        optimizer.step()
         values.append(value.detach())
     memories = [m.read().clone() for m in loss.modules() if isinstance(m, Memory)]
     return Trained(values, [p.detach() for p in net.parameters()], memories)
@@ -98,6 +96,7 @@ def work(folder: Path, rank: int) -> None:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, tuple]]:
     folder = tmp_path_factory.mktemp("two")
+    train("sp", 0, 1, {})  # imports, once for all three processes, what torch puts off for seconds
 
     def child(rank: int) -> None:
         work(folder, rank)
