@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distill.losses.base import Loss, number, require_positive, require_same_classes, require_teacher
+from distill.losses.gathering import gather_logits
 from distill.losses.soft import by_sample, heat, soften
 from distill.outputs import Batch, Outputs, Specs
 from distill.schedules.adaptive import Adaptive, Heat
@@ -55,6 +56,8 @@ class DIST(Loss):
         beta: weight of the relation between the classes of a sample.
         gamma: weight of the relation between the samples of a class.
         t2: multiply by tau^2.
+        gather: in a distributed run, correlate over the samples of all processes; else each process takes the second
+            part over its own, which is another loss, of a smaller batch.
 
     Raises:
         ValueError: when the temperature is, or at any time becomes, 0 or less.
@@ -66,6 +69,7 @@ class DIST(Loss):
         beta: float | Schedule = 1.0,
         gamma: float | Schedule = 1.0,
         t2: bool = True,
+        gather: bool = True,
     ) -> None:
         super().__init__()
         require_positive("temperature", temperature)
@@ -73,11 +77,14 @@ class DIST(Loss):
         self.beta = beta
         self.gamma = gamma
         self.t2 = t2
+        self.gather = gather
 
     def prepare(self, student: Specs, teacher: Specs) -> None:
         require_same_classes(student, teacher)
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
         teacher = require_teacher(teacher)
+        if self.gather:
+            student, teacher, batch = gather_logits(student, teacher, batch)
         hyper = heat(self.temperature, student, teacher, batch), number(self.beta), number(self.gamma)
         return dist(student.logits, teacher.logits, *hyper, self.t2)

@@ -13,6 +13,8 @@ class Setting(NamedTuple):
         kwargs: arguments that differ from the yaml; the taps are names of every CIFAR network with three stages.
         taps: shape of each feature, of the student and of the teacher, as in such a network on 16 x 16 pixels.
         views: further views that it looks at, and images of each for one of the batch.
+        any_shape: the loss compares samples with each other, so features of any two shapes meet.
+        ordered: the method itself depends on the order of the samples in a batch.
     """
 
     id: str
@@ -21,3 +23,5 @@ class Setting(NamedTuple):
     kwargs: dict[str, Any]
     taps: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
     views: dict[str, int] = {}
+    any_shape: bool = False
+    ordered: bool = False
