@@ -130,7 +130,7 @@ def test_backward__after_a_teacher_under_inference_mode(setting: Setting) -> Non
     prepare(setting)(student, teacher, batch).backward()
 
 
-@each_setting
+@pytest.mark.parametrize("setting", [s for s in SETTINGS if not s.ordered], ids=lambda s: s.id)
 def test_forward__does_not_depend_on_the_order_of_samples(setting: Setting) -> None:
     student, teacher, batch = example(setting)
     order = torch.tensor([3, 0, 5, 1, 4, 2])
@@ -155,7 +155,11 @@ def test_state__connectors_are_restored(setting: Setting) -> None:
     one, other = prepare(setting, seed=1), prepare(setting, seed=2)
     one(student, teacher, batch)
     other.load_state_dict(one.state_dict())
-    torch.testing.assert_close(other(student, teacher, batch), one(student, teacher, batch), rtol=0, atol=0)
+    values = []
+    for loss in (other, one):
+        torch.manual_seed(0)  # as a training does in every step
+        values.append(loss(student, teacher, batch))
+    torch.testing.assert_close(*values, rtol=0, atol=0)
 
 
 @each_reader

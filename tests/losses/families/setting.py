@@ -12,6 +12,8 @@ class Setting(NamedTuple):
         target: the class.
         kwargs: arguments that differ from the yaml; the taps are names of every CIFAR network with three stages.
         taps: shape of each feature, of the student and of the teacher, as in such a network on 16 x 16 pixels.
+        ordered: whether the value may depend on the order of the samples, by the method or by what it draws.
+        networks: overrides that choose student, teacher and images for a training; none for residual networks.
     """
 
     id: str
@@ -19,3 +21,5 @@ class Setting(NamedTuple):
     target: str
     kwargs: dict[str, Any]
     taps: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    ordered: bool = False
+    networks: tuple[str, ...] = ()
