@@ -4,6 +4,7 @@ from .setting import Setting
 
 STAGES = {"stage1": ((3, 16, 16), (5, 16, 16)), "stage2": ((6, 8, 8), (10, 8, 8)), "stage3": ((12, 4, 4), (20, 4, 4))}
 PREACT = {f"{name}_preact": shapes for name, shapes in STAGES.items()}
+RESNETS = ("student=resnet8", "teacher=[resnet14]", "teacher.resnet14.checkpoint=built")
 VITS = (
     "student=timm", "student.name=test_vit", "teacher=[timm]", "teacher.timm.network.name=test_vit2",
     "teacher.timm.network.pretrained=false", "dataset.image_size=[32,32]",
@@ -40,6 +41,7 @@ BLOCKS: list[Setting] = [
         {"samples": 32, "student_taps": ["stage3"], "teacher_taps": ["stage1", "stage2"]},
         STAGES,
         ordered=True,
+        networks=(*RESNETS, "loss.semckd.weight=4"),  # the early maps of random weights are large
     ),
     Setting("nd", "nd", "distill.losses.nd.ND", {}, {"pooled": ((12,), (20,))}),
     Setting(
