@@ -91,9 +91,15 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Spec:
-    """Shape of one output without the batch dimension: ``(C, H, W)`` maps, ``(L, D)`` tokens, ``(D,)`` vectors."""
+    """Shape of one output without the batch dimension: ``(C, H, W)`` maps, ``(L, D)`` tokens, ``(D,)`` vectors.
+
+    Attributes:
+        shape: sizes of its dimensions.
+        grid: height and width of the grid that the last tokens stand for, where the network says it.
+    """
 
     shape: tuple[int, ...]
+    grid: tuple[int, int] | None = None
 
 
 Specs = Mapping[str, Spec]

@@ -47,6 +47,16 @@ def first_tensor(value: object) -> Tensor | None:
     return value
 
 
+def spec_of(network: nn.Module, shape: tuple[int, ...]) -> Spec:
+    """Return a shape with the grid of its tokens, where the network has a patch embedding that says it (timm's)."""
+    grid = getattr(getattr(network, "patch_embed", None), "grid_size", None)
+    if len(shape) != 2 or not isinstance(grid, tuple):
+        return Spec(shape)
+    height, width = grid
+    fits = shape[0] - height * width in (0, getattr(network, "num_prefix_tokens", 0))
+    return Spec(shape, (height, width)) if fits else Spec(shape)
+
+
 class Tapped(nn.Module):
     """A network that takes pixels and returns :class:`Outputs`: normalisation in front, taps inside.
 
@@ -131,7 +141,7 @@ class Tapped(nn.Module):
                     f"tap {name!r} of {type(self.network).__name__} is overwritten in place; tap the next layer instead"
                 )
         named = {"logits": outputs.logits, **outputs.features}
-        return {name: Spec(tuple(value.shape[1:])) for name, value in named.items()}
+        return {name: spec_of(self.network, tuple(value.shape[1:])) for name, value in named.items()}
 
 
 def tap_shapes(network: nn.Module, input_spec: InputSpec, shape: tuple[int, int, int]) -> dict[str, tuple[str, tuple]]:

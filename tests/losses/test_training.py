@@ -22,7 +22,7 @@ DATA = [
 
 
 def config(setting: Setting, out: Path) -> dict[str, Any]:
-    networks = ["student=resnet8", "teacher=[resnet14]", "teacher.resnet14.checkpoint=built"]
+    networks = [*setting.networks] or ["student=resnet8", "teacher=[resnet14]", "teacher.resnet14.checkpoint=built"]
     terms = "ce" if setting.name == "ce" else f"ce,{setting.name}"
     arguments = [f"loss.{setting.name}.{key}={value}" for key, value in setting.kwargs.items()]
     if setting.name == "ce":

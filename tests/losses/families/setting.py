@@ -14,7 +14,8 @@ class Setting(NamedTuple):
         taps: shape of each feature, of the student and of the teacher, as in such a network on 16 x 16 pixels.
         views: further views that it looks at, and images of each for one of the batch.
         any_shape: the loss compares samples with each other, so features of any two shapes meet.
-        ordered: the method itself depends on the order of the samples in a batch.
+        ordered: the value may depend on the order of the samples in a batch, by the method or by what it draws.
+        networks: overrides that choose student, teacher and images for a training; none for residual networks.
     """
 
     id: str
@@ -25,3 +26,4 @@ class Setting(NamedTuple):
     views: dict[str, int] = {}
     any_shape: bool = False
     ordered: bool = False
+    networks: tuple[str, ...] = ()

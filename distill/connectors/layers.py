@@ -1,21 +1,15 @@
-"""Connectors: small trained modules that give a student's feature the shape of a teacher's."""
+"""Connectors that work position by position, and FitNet's: each made of two shapes, or None where they do not meet."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from distill.connectors.forms import Reform, channels, reformable
 from distill.outputs import Spec
 
-KINDS = ("regressor", "projector", "identity")
-_HINTS = {
-    "regressor": "choose a student map at least as large or half as large, tokens of the same number, or vectors",
-    "projector": "choose maps of the same height and width, tokens of the same number, or vectors",
-    "identity": "choose taps of equal shape or another connector",
-}
 
-
-class _BatchNorm(nn.BatchNorm2d):
+class BatchNorm(nn.BatchNorm2d):
     """Batch norm that takes the running statistics when a channel has a single value, from which none can be made.
 
     The last batch of an epoch may hold one sample and the map one pixel; the stock module raises there.
@@ -33,7 +27,7 @@ def projector(student: Spec, teacher: Spec) -> nn.Module | None:
     if len(inputs) != len(outputs):
         return None
     if len(inputs) == 3:
-        layers = nn.Conv2d(inputs[0], outputs[0], 1, bias=False), _BatchNorm(outputs[0])
+        layers = nn.Conv2d(inputs[0], outputs[0], 1, bias=False), BatchNorm(outputs[0])
         return nn.Sequential(*layers) if inputs[1:] == outputs[1:] else None
     return nn.Linear(inputs[-1], outputs[-1]) if inputs[:-1] == outputs[:-1] else None
 
@@ -57,34 +51,33 @@ def regressor(student: Spec, teacher: Spec) -> nn.Module | None:
         layer = nn.Conv2d(inputs, outputs, (1 + height - size[0], 1 + width - size[1]))
     else:
         return None
-    return nn.Sequential(layer, _BatchNorm(outputs), nn.ReLU())
+    return nn.Sequential(layer, BatchNorm(outputs), nn.ReLU())
 
 
-def connect(student: Spec, teacher: Spec, kind: str, student_tap: str, teacher_tap: str) -> nn.Module:
-    """Return a module from the student's shape to the teacher's.
+def identity(student: Spec, teacher: Spec) -> nn.Module | None:
+    """Return what gives back its input, or None where the shapes differ."""
+    return nn.Identity() if student.shape == teacher.shape else None
 
-    Args:
-        student: shape of the student's feature.
-        teacher: shape of the teacher's feature.
-        kind: ``"regressor"``, ``"projector"`` or ``"identity"``, one of :data:`KINDS`.
-        student_tap: name of the student's feature, for the message of an error.
-        teacher_tap: name of the teacher's feature, likewise.
 
-    Raises:
-        ValueError: when this kind cannot connect the shapes, or there is no such kind.
-    """
-    connector: nn.Module | None
-    if kind == "regressor":
-        connector = regressor(student, teacher)
-    elif kind == "projector":
-        connector = projector(student, teacher)
-    elif kind == "identity":
-        connector = nn.Identity() if student.shape == teacher.shape else None
-    else:
-        raise ValueError(f"connector must be one of {', '.join(KINDS)}, got {kind!r}")
-    if connector is None:
-        raise ValueError(
-            f"connector {kind} cannot join student tap {student_tap!r} of shape {student.shape} to teacher tap "
-            f"{teacher_tap!r} of shape {teacher.shape}; {_HINTS[kind]}"
-        )
-    return connector
+def linear(student: Spec, teacher: Spec) -> nn.Module | None:
+    """Return one linear layer with bias over the channels, after the change of form that it takes, or None."""
+    if not reformable(student, teacher):
+        return None
+    return nn.Sequential(Reform(student, teacher), _over_channels(channels(student), channels(teacher), teacher))
+
+
+def mlp(student: Spec, teacher: Spec) -> nn.Module | None:
+    """Return two linear layers with a ReLU between, twice the teacher's channels wide, likewise; or None."""
+    if not reformable(student, teacher):
+        return None
+    outputs = channels(teacher)
+    return nn.Sequential(
+        Reform(student, teacher),
+        _over_channels(channels(student), 2 * outputs, teacher),
+        nn.ReLU(),
+        _over_channels(2 * outputs, outputs, teacher),
+    )
+
+
+def _over_channels(inputs: int, outputs: int, form: Spec) -> nn.Module:
+    return nn.Conv2d(inputs, outputs, 1) if len(form.shape) == 3 else nn.Linear(inputs, outputs)
