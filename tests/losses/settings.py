@@ -1,9 +1,8 @@
 """One table of settings, at least one a loss, that drives every test which holds for all losses."""
 
-import importlib
-
 import torch
 
+from distill.config import build as build_node
 from distill.losses.base import Loss
 from distill.outputs import Batch, Outputs, Spec
 
@@ -19,8 +18,7 @@ SETTINGS: list[Setting] = [*LOGITS, *FEATURES, *BLOCKS, *RELATIONS, *VIEWS]
 
 def build(setting: Setting) -> Loss:
     """Return the loss of a setting, not prepared."""
-    module, name = setting.target.rsplit(".", 1)
-    loss: Loss = getattr(importlib.import_module(module), name)(**setting.kwargs)
+    loss: Loss = build_node({"_target_": setting.target, **setting.kwargs}, f"loss.{setting.name}")
     return loss
 
 

@@ -10,7 +10,8 @@ class Setting(NamedTuple):
         id: unique name, for pytest.
         name: file in ``distill/losses``, key in ``conf/loss``.
         target: the class.
-        kwargs: arguments that differ from the yaml; the taps are names of every CIFAR network with three stages.
+        kwargs: arguments that differ from the yaml, a loss inside as its node; the taps are names of every CIFAR
+            network with three stages.
         taps: shape of each feature, of the student and of the teacher, as in such a network on 16 x 16 pixels.
     """
 
