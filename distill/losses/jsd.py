@@ -1,14 +1,14 @@
 """JSD: a divergence between the two KL divergences, bounded whatever the logits are.
 
 Agarwal et al., "On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes", ICLR 2024
-(arXiv:2306.13649), equation 1: ``T^2 (beta KL(p_t || m) + (1 - beta) KL(p_s || m))`` with
-``m = beta p_t + (1 - beta) p_s``, summed over classes, averaged over the batch; beta = 1/2 is the Jensen-Shannon
-divergence (Lin, 1991). The paper has T = 1 and so no T^2.
+(arXiv:2306.13649), equation 1: ``T^2 (beta KL(p_t || m) + (1 - beta) KL(p_s || m))`` with ``m = beta p_t + (1 - beta)
+p_s``, summed over classes, averaged over the batch; beta = 1/2 is the Jensen-Shannon divergence (Lin, 1991). The paper
+has T = 1 and so no T^2.
 
-Known to go wrong: at beta 0 and 1 the formula is 0 for any student, so both are refused, though one library calls the two
-KL divergences by these names; divided by beta it tends to KD for beta to 0, divided by 1 - beta to the reverse KL for
-beta to 1, so a beta near an end also asks for a larger weight. It is at most T^2 ln 2, and a student that is far off is
-pulled less than by KD.
+Known to go wrong: at beta 0 and 1 the formula is 0 for any student, so both are refused, though one library calls the
+two KL divergences by these names; divided by beta it tends to KD for beta to 0, divided by 1 - beta to the reverse KL
+for beta to 1, so a beta near an end also asks for a larger weight. It is at most T^2 ln 2, and a student that is far
+off is pulled less than by KD.
 """
 
 import math

@@ -1,8 +1,8 @@
 """LSKD: standardise the logits of each sample, then take another loss of them.
 
-Sun et al., "Logit Standardization in Knowledge Distillation", CVPR 2024 (arXiv:2403.01427):
-``loss(Z(z_s), Z(z_t))`` with ``Z(z) = (z - mean z) / (std z + eps)`` over the classes of each sample, std with K - 1;
-the base temperature of the paper is that of the loss inside.
+Sun et al., "Logit Standardization in Knowledge Distillation", CVPR 2024 (arXiv:2403.01427): ``loss(Z(z_s), Z(z_t))``
+with ``Z(z) = (z - mean z) / (std z + eps)`` over the classes of each sample, std with K - 1; the base temperature of
+the paper is that of the loss inside.
 
 Known to go wrong: mean and std of the student are part of the graph; detached, the gradient is another one. A student
 whose logits are all equal (a classifier that starts at zero) has a gradient of 1 / eps: start it at random. The loss

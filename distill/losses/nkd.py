@@ -1,12 +1,12 @@
 """NKD: KD with the target class apart and the other classes renormalised, both as cross-entropies.
 
 Yang et al., "From Knowledge Distillation to Self-Knowledge Distillation: A Unified Approach with Normalized Loss and
-Customized Soft Labels", ICCV 2023 (arXiv:2303.13005): ``-p_t[y] log p_s[y] - gamma T^2 sum_{k != y} q_t[k] log q_s[k]``,
-where p is the softmax at T = 1 and q that of the other classes' logits over T, averaged over the batch.
+Customized Soft Labels", ICCV 2023 (arXiv:2303.13005): ``-p_t[y] log p_s[y] - gamma T^2 sum_{k != y} q_t[k] log
+q_s[k]``, where p is the softmax at T = 1 and q that of the other classes' logits over T, averaged over the batch.
 
-Known to go wrong: it is a cross-entropy, not a divergence, so it is not 0 at the teacher; one published copy of the code
-(that of SDD) leaves the target in q, which makes the second part an ordinary KD. The hard-label term is not in it: keep
-ce beside it. The target is one class, which a mixed image has not.
+Known to go wrong: it is a cross-entropy, not a divergence, so it is not 0 at the teacher; one published copy of the
+code (that of SDD) leaves the target in q, which makes the second part an ordinary KD. The hard-label term is not in it:
+keep ce beside it. The target is one class, which a mixed image has not.
 """
 
 from typing import ClassVar

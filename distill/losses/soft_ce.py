@@ -1,10 +1,10 @@
 """SoftCE: cross-entropy with the teacher's softened probabilities as labels.
 
-Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015 (arXiv:1503.02531), section 2:
-``-T^2 sum_k softmax(z_t / T)[k] log softmax(z_s / T)[k]``, averaged over the batch.
+Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015 (arXiv:1503.02531), section 2: ``-T^2
+sum_k softmax(z_t / T)[k] log softmax(z_s / T)[k]``, averaged over the batch.
 
-Known to go wrong: it is KD plus T^2 times the teacher's entropy, which no student can change: the gradient is that of KD,
-the value is not 0 at the teacher, and with a temperature that moves, the value moves by itself.
+Known to go wrong: it is KD plus T^2 times the teacher's entropy, which no student can change: the gradient is that of
+KD, the value is not 0 at the teacher, and with a temperature that moves, the value moves by itself.
 """
 
 import torch.nn.functional as F

@@ -4,10 +4,10 @@ Yuan et al., "Revisiting Knowledge Distillation via Label Smoothing Regularizati
 regularisation Tf-KD_reg: ``KL(p_d^tau || softmax(z_s / tau))`` with ``p_d[y] = a`` and ``p_d[k] = (1 - a) / (K - 1)``
 elsewhere, softened to ``p_d^tau[k] = p_d[k]^(1 / tau) / sum_j p_d[j]^(1 / tau)``; averaged over the batch.
 
-Known to go wrong: the paper's objective is (1 - alpha) ce + alpha of this, so lower the weight of ce with it; there is no
-tau^2, and at tau 20 the gradient is 400 times smaller than that of ce. ``strict_reference`` does what the authors' code
-does instead: it takes the probabilities p_d for logits (softmax(p_d / tau), nearly uniform), leaves the student at tau 1,
-and averages over classes too, for which the code has a multiplier of up to 100 by network.
+Known to go wrong: the paper's objective is (1 - alpha) ce + alpha of this, so lower the weight of ce with it; there is
+no tau^2, and at tau 20 the gradient is 400 times smaller than that of ce. ``strict_reference`` does what the authors'
+code does instead: it takes the probabilities p_d for logits (softmax(p_d / tau), nearly uniform), leaves the student at
+tau 1, and averages over classes too, for which the code has a multiplier of up to 100 by network.
 """
 
 from typing import ClassVar

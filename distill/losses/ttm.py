@@ -1,8 +1,8 @@
 """TTM: match a teacher whose probabilities are raised to a power; the student has no temperature.
 
-Zheng and Yang, "Knowledge Distillation Based on Transformed Teacher Matching", ICLR 2024 (arXiv:2402.11148):
-``KL(q || softmax(z_s))`` with ``q[k] = p_t[k]^gamma / sum_j p_t[j]^gamma``, averaged over the batch. The power gamma is
-1 / T, for q is the teacher's softmax at T; what sets it apart from KD is a Rényi entropy of the student.
+Zheng and Yang, "Knowledge Distillation Based on Transformed Teacher Matching", ICLR 2024 (arXiv:2402.11148): ``KL(q ||
+softmax(z_s))`` with ``q[k] = p_t[k]^gamma / sum_j p_t[j]^gamma``, averaged over the batch. The power gamma is 1 / T,
+for q is the teacher's softmax at T; what sets it apart from KD is a Rényi entropy of the student.
 
 Known to go wrong: T^2 does not belong here, because the student's logits are not divided by T; the weights of the paper
 (45 with gamma 0.1) belong to this size and are not those of KD.

@@ -1,11 +1,11 @@
 """TV: the total variation distance, the largest difference of the probabilities that any set of classes has.
 
-Wen et al., "f-Divergence Minimization for Sequence-Level Knowledge Distillation", ACL 2023 (arXiv:2307.15190), here of the
-classes of an image: ``1/2 sum_k |softmax(z_t / T)[k] - softmax(z_s / T)[k]|``, averaged over the batch.
+Wen et al., "f-Divergence Minimization for Sequence-Level Knowledge Distillation", ACL 2023 (arXiv:2307.15190), here of
+the classes of an image: ``1/2 sum_k |softmax(z_t / T)[k] - softmax(z_s / T)[k]|``, averaged over the batch.
 
-Known to go wrong: its gradient does not shrink as student and teacher meet, but only changes sign, so it needs the decay
-of the learning rate to settle; in logits it shrinks as 1 / T, so neither T^2 nor nothing keeps its size, and none is the
-default.
+Known to go wrong: its gradient does not shrink as student and teacher meet, but only changes sign, so it needs the
+decay of the learning rate to settle; in logits it shrinks as 1 / T, so neither T^2 nor nothing keeps its size, and none
+is the default.
 """
 
 import torch.nn.functional as F

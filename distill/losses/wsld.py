@@ -1,12 +1,13 @@
 """WSLD: soft labels weighted by how far the student is behind the teacher on each sample.
 
 Zhou et al., "Rethinking Soft Labels for Knowledge Distillation: A Bias-Variance Tradeoff Perspective", ICLR 2021
-(arXiv:2102.00650): ``T^2 (1 - exp(-L_s / L_t)) (-sum_k p_t log p_s)``, averaged over the batch, where p is softened by T
-and L_s and L_t are the cross-entropies of student and teacher with the label at T = 1, both constants for the gradient.
+(arXiv:2102.00650): ``T^2 (1 - exp(-L_s / L_t)) (-sum_k p_t log p_s)``, averaged over the batch, where p is softened by
+T and L_s and L_t are the cross-entropies of student and teacher with the label at T = 1, both constants for the
+gradient.
 
-Known to go wrong: L_t of a teacher that is sure reaches 0, so 1e-7 is added to it, and the weight is then 1 unless L_s is
-0 too; a teacher that fits its training set gives weight 1 almost everywhere, which is plain KD. The label is one class,
-which a mixed image has not.
+Known to go wrong: L_t of a teacher that is sure reaches 0, so 1e-7 is added to it, and the weight is then 1 unless L_s
+is 0 too; a teacher that fits its training set gives weight 1 almost everywhere, which is plain KD. The label is one
+class, which a mixed image has not.
 """
 
 from typing import ClassVar

@@ -4,8 +4,8 @@ Zheng and Yang, "Knowledge Distillation Based on Transformed Teacher Matching", 
 ``U KL(q || softmax(z_s))`` with ``U = sum_k p_t[k]^gamma`` and ``q[k] = p_t[k]^gamma / U``, averaged over the batch;
 gamma is 1 / T.
 
-Known to go wrong: U lies between 1 (a sure teacher) and K^(1 - gamma) (a uniform one: 63 for 100 classes and gamma 0.1),
-so the weight that suits TTM is far too large here.
+Known to go wrong: U lies between 1 (a sure teacher) and K^(1 - gamma) (a uniform one: 63 for 100 classes and gamma
+0.1), so the weight that suits TTM is far too large here.
 """
 
 import torch.nn.functional as F
