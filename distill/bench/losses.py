@@ -58,7 +58,7 @@ def side_of(loss: str, size: int) -> str:
 
 def names() -> list[str]:
     """Return the losses of the config group, kd first."""
-    from distill.config import CONF
+    from distill.places import CONF
 
     return sorted((path.stem for path in (CONF / "loss").glob("*.yaml")), key=lambda name: (name != BASE, name))
 
@@ -180,7 +180,7 @@ def _peak(step: Callable[[], None], device: torch.device) -> float:
         return (torch.cuda.max_memory_allocated(device) - before) / MIB
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         step()
-    found = profile.profiler.kineto_results.events()  # type: ignore[union-attr]
+    found = profile.profiler.kineto_results.events()
     changes = sorted((e.start_ns(), e.nbytes()) for e in found if e.name() == "[memory]")
     held = peak = 0
     for _, size in changes:

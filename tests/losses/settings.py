@@ -10,7 +10,7 @@ from .families.blocks import BLOCKS
 from .families.features import FEATURES
 from .families.logits import LOGITS
 from .families.relations import RELATIONS
-from .families.setting import Setting
+from .families.setting import CLASSES, Setting
 from .families.views import VIEWS
 
 SETTINGS: list[Setting] = [*LOGITS, *FEATURES, *BLOCKS, *RELATIONS, *VIEWS]
@@ -26,9 +26,15 @@ def prepare(setting: Setting, classes: int = 5, seed: int = 0) -> Loss:
     """Return the loss of a setting with its connectors, their weights set by ``seed``."""
     torch.manual_seed(seed)
     loss = build(setting)
-    shapes = {"logits": ((classes,), (classes,)), **setting.taps}
-    loss.prepare({k: Spec(s) for k, (s, _) in shapes.items()}, {k: Spec(t) for k, (_, t) in shapes.items()})
+    student, teacher = ({"logits": Spec((classes,)), **specs(setting, side, classes)} for side in (0, 1))
+    loss.prepare(student, teacher)
     return loss
+
+
+def specs(setting: Setting, side: int, classes: int = 5) -> dict[str, Spec]:
+    """Return the shapes of the features of a setting; side 0 is the student, 1 the teacher."""
+    shapes = {name: both[side] for name, both in setting.taps.items()}
+    return {name: Spec(tuple(classes if n == CLASSES else n for n in shape)) for name, shape in shapes.items()}
 
 
 def example(
@@ -38,7 +44,8 @@ def example(
     random = torch.Generator().manual_seed(seed)
 
     def outputs(which: int) -> Outputs:
-        features = {k: torch.randn(samples, *s[which], generator=random) * scale for k, s in setting.taps.items()}
+        shapes = specs(setting, which, classes)
+        features = {k: torch.randn(samples, *s.shape, generator=random) * scale for k, s in shapes.items()}
         return Outputs(torch.randn(samples, classes, generator=random) * scale, features)
 
     student, teacher = outputs(0), outputs(1)

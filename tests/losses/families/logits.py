@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .setting import Setting
+from .setting import CLASSES, Setting
 
 
 def inside(target: str, **arguments: Any) -> dict[str, Any]:
@@ -33,4 +33,11 @@ LOGITS = [
     Setting("soft_ce", "soft_ce", "distill.losses.soft_ce.SoftCE", {"temperature": 4.0}, {}),
     Setting("tfkd", "tfkd", "distill.losses.tfkd.TfKD", {"temperature": 20.0}, {}),
     Setting("tfkd_reference", "tfkd", "distill.losses.tfkd.TfKD", {"temperature": 20.0, "strict_reference": True}, {}),
+    Setting(
+        "sdd",
+        "sdd",
+        "distill.losses.sdd.SDD",
+        {"temperature": 4.0},
+        {"stage3@fc": ((CLASSES, 4, 4), (CLASSES, 4, 4))},
+    ),
 ]

@@ -2,6 +2,9 @@
 
 from typing import Any, NamedTuple
 
+CLASSES = -1
+"""In the shape of a feature: as many as there are classes."""
+
 
 class Setting(NamedTuple):
     """One way to use one loss.
