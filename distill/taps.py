@@ -12,11 +12,48 @@ from torch.nn import functional as F
 from distill.outputs import InputSpec, Outputs, Spec
 
 INPUT = ":in"
+SCORED = "@"
+"""In ``map@classifier``: the class scores that a linear classifier gives at every position of a map."""
 
 
 def published(network: nn.Module) -> dict[str, str]:
     """Return the friendly tap names of a network and the module path that each stands for."""
     return dict(getattr(network, "taps", {}))
+
+
+def source(network: nn.Module, name: str) -> str:
+    """Return the module path, perhaps with ``:in``, that a tap reads; what a classifier then makes of it left out."""
+    path = name.partition(SCORED)[0]
+    return published(network).get(path, path)
+
+
+def classifier(network: nn.Module, name: str) -> nn.Linear | None:
+    """Return the linear layer that a tap ``map@classifier`` names, None for any other tap.
+
+    Raises:
+        ValueError: when there is no such module, or it is not linear; lists those that are.
+    """
+    path = name.partition(SCORED)[2]
+    if not path:
+        return None
+    linear = {p: module for p, module in network.named_modules() if isinstance(module, nn.Linear)}
+    if path not in linear:
+        raise ValueError(
+            f"tap {name!r}: {type(network).__name__} has no linear layer {path!r}; it has {', '.join(linear) or 'none'}"
+        )
+    return linear[path]
+
+
+def scored(value: Tensor, linear: nn.Linear) -> Tensor:
+    """Return class scores at every position; their mean over positions is what a classifier says of the mean.
+
+    Args:
+        value: maps ``(N, C, H, W)``, which give ``(N, K, H, W)``, or tokens ``(N, L, C)``, which give ``(N, L, K)``.
+        linear: from C values to K classes.
+    """
+    if value.dim() < 4:
+        return F.linear(value, linear.weight, linear.bias)
+    return F.linear(value.movedim(1, -1), linear.weight, linear.bias).movedim(-1, 1)
 
 
 def resolve(network: nn.Module, name: str) -> tuple[nn.Module, bool]:
@@ -25,7 +62,7 @@ def resolve(network: nn.Module, name: str) -> tuple[nn.Module, bool]:
     Raises:
         ValueError: when the network has no such tap; lists the nearest names.
     """
-    path = published(network).get(name, name)
+    path = source(network, name)
     wants_input = path.endswith(INPUT)
     path = path.removesuffix(INPUT)
     modules = dict(network.named_modules())
@@ -63,7 +100,8 @@ class Tapped(nn.Module):
     Args:
         network: maps normalised images ``(N, C, H, W)`` to logits ``(N, K)``.
         input_spec: mean, std and size of the network's input; other sizes are resized (bilinear, antialiased).
-        taps: names of the features to return, friendly or module paths; ``path:in`` reads a module's input.
+        taps: names of the features to return, friendly or module paths; ``path:in`` reads a module's input, and
+            ``map@classifier`` gives the class scores of a linear layer at every position of a map.
         channels_last: keep images, feature maps and 4-D weights with the channels innermost, which convolutions are
             faster with; the results differ by rounding only.
 
@@ -94,11 +132,14 @@ class Tapped(nn.Module):
 
     def _attach(self, name: str) -> None:
         module, wants_input = resolve(self.network, name)
+        linear = classifier(self.network, name)
 
         def keep(_: nn.Module, args: tuple, output: object = None) -> None:
             value = first_tensor(args if wants_input else output)
             if value is None:
                 raise ValueError(f"tap {name!r} of {type(self.network).__name__} is not a tensor")
+            if linear is not None:
+                value = scored(value, linear)
             self._features[name] = value
             self._versions[name] = 0 if value.is_inference() else value._version
 

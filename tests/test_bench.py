@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from distill.bench import BENCHES, main, peers
+from distill.bench.losses import names
 from distill.bench.work import EPOCH, in_an_epoch
-from distill.config import ConfigError
+from distill.config import CONF, ConfigError
 
 TINY = [
     "student=digits_tiny", "teacher=[digits_cnn]", "dataset.image_size=[16,16]", "dataset.batch_size=8",
@@ -43,6 +44,46 @@ def test_bench__prints_and_records_every_side_and_ratio(
     assert set(record["ratios"]) == ratios
     assert record["command"].startswith(f"distill bench {name} student=digits_tiny")
     assert all(side in said for side in sides | ratios)
+
+
+def test_losses__a_line_for_each_with_time_memory_and_factor(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(1)
+    monkeypatch.setattr("distill.bench.losses.SIZES", (4, 8))
+    monkeypatch.setattr("distill.bench.losses.names", lambda: ["kd", "dist", "fitnet"])
+    path = tmp_path / "record.json"
+    small = ["student=resnet8", "teacher=[resnet14]", "dataset.image_size=[16,16]", "--rounds", "1", "--steps", "1"]
+    assert main(["losses", *small, "--record", str(path)]) == 0
+    said, record = capsys.readouterr().out, json.loads(path.read_text())
+    sides = {f"{name}, batch {size}" for name in ("kd", "dist", "fitnet") for size in (4, 8)}
+    assert set(record["rounds"]) == set(record["memory_mib"]) == sides
+    assert {f"{side} / kd" for side in sides} == set(record["ratios"])
+    assert record["ratios"]["kd, batch 8 / kd"]["median"] == 1
+    # FitNet holds at least the regressed map, 32 channels of 8 x 8, for the backward pass
+    assert record["memory_mib"]["fitnet, batch 8"] > 8 * 32 * 8 * 8 * 4 / 2**20
+    assert [line.split()[0] for line in said.splitlines()[2:]] == ["kd", "dist", "fitnet"]
+
+
+def test_losses__names_all_of_the_group_and_leaves_out_with_a_reason(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert names()[0] == "kd"
+    assert set(names()) == {path.stem for path in (CONF / "loss").glob("*.yaml")}
+    monkeypatch.setattr("distill.bench.losses.SIZES", (2,))
+    monkeypatch.setattr("distill.bench.losses.names", lambda: ["kd", "fitnet"])
+    perceptron = "student._target_=distill.bench.work.perceptron"  # has no stages
+    few = [
+        perceptron,
+        "+student.hidden=4",
+        "~student.channels",
+        "teacher=[resnet8]",
+        "dataset.image_size=[8,8]",
+        "dataset.channels=1",
+    ]
+    few += ["dataset.mean=[0.5]", "dataset.std=[0.5]"]
+    assert main(["losses", *few, "--rounds", "1", "--steps", "1"]) == 0
+    assert "left out: fitnet: no tap 'stage2'" in capsys.readouterr().out
 
 
 def test_report__is_what_the_kept_records_say(capsys: pytest.CaptureFixture[str]) -> None:

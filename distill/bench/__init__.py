@@ -15,6 +15,7 @@ BENCHES = {
     "sweep": "eight temperatures with one teacher cache, filling it included, against eight trainings without",
     "startup": "seconds of commands that need no torch, and to the first optimizer step beside Lightning's import",
     "cached": "an epoch of KD with a full teacher cache against an epoch of plain cross-entropy, in the same loop",
+    "losses": "value and gradient of every loss in conf/loss beside kd, batches of 64 to 1024, and their memory",
     "cache": "looking a teacher's answers up, checksums and all, against taking them from a bare memory map",
 }
 """What each benchmark measures; its module ``distill.bench.NAME`` has ``measure(options) -> Measured``."""

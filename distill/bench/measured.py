@@ -21,6 +21,7 @@ class Measured:
         rounds: measurements by side, a number a round.
         ratios: sides to divide, ``(name, numerator, denominator, target)``; a target of None is not judged.
         notes: lines that are printed and kept, such as equal losses.
+        memory: MiB by side, where that was measured too.
     """
 
     title: str
@@ -28,6 +29,7 @@ class Measured:
     rounds: dict[str, list[float]]
     ratios: list[tuple[str, str, str, float | None]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    memory: dict[str, float] = field(default_factory=dict)
 
     def quotients(self, above: str, below: str) -> list[float]:
         """Return the ratio of two sides, one a round."""
@@ -61,7 +63,7 @@ class Measured:
             {
                 "title": self.title, "command": " ".join(command), "unit": self.unit, "rounds": self.rounds,
                 "ratios": ratios, "notes": self.notes, "threads": torch.get_num_threads(),
-                "platform": platform.platform(), **provenance(),
+                "platform": platform.platform(), **({"memory_mib": self.memory} if self.memory else {}), **provenance(),
             },
         )  # fmt: skip
         print(f"record: {path}", file=sys.stderr)
@@ -81,10 +83,15 @@ def alternate(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str
 
 
 def report(folder: str) -> str:
-    """Return a table, in Markdown, of every ratio in the records of a folder, and of the sides that have none."""
+    """Return a table, in Markdown, of every ratio in the records of a folder, and of the sides.
+
+    Records with the memory of every loss are left out: the page of the methods is their table.
+    """
     lines = ["| record | what | median | from – to | aim | threads |", "| :-- | :-- | --: | --: | --: | --: |"]
     for path in sorted(Path(folder).glob("*.json")):
         record = json.loads(path.read_text())
+        if "memory_mib" in record:
+            continue
         judged = [(name, r["median"], r["low"], r["high"], r["target"]) for name, r in record["ratios"].items()]
         sides = [
             (f"{name}, {record['unit']}", statistics.median(v), min(v), max(v), None)

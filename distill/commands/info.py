@@ -1,4 +1,4 @@
-"""`distill info`: parameters, FLOPs and taps of the student and the teachers of a config."""
+"""`distill info`: parameters, FLOPs and taps of the student and the teachers of a config; or the page of methods."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ Prints parameters, FLOPs (two a multiply-add) and taps of the student and the te
   distill info student=resnet20 dataset=cifar100
   distill info student=timm student.name=resnet18 dataset=cifar10 teacher=[] --all
   distill info --taps student=timm student.name=vit_tiny_patch16_224 'teacher=[resnet56]' dataset=cifar100
+  distill info --methods                     every loss: paper, formula, config line, cost, agreement with public code
 """
 
 NOTHING = "no network was built"
@@ -32,7 +33,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--config-dir", help="folder with config groups of your own")
     parser.add_argument("--all", action="store_true", help="also the modules without a tap name of their own")
     parser.add_argument("--taps", action="store_true", help="also the kind of each tap, and pairs that can be matched")
+    parser.add_argument("--methods", action="store_true", help="print distill/losses/README.md, made anew")
     line = parser.parse_intermixed_args(list(arguments))
+    if line.methods:
+        from distill.methods import page
+
+        print(page(), end="")
+        return 0
     name = memo.key("info", arguments)
     known = memo.recall(name)
     if known is not None:

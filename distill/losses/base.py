@@ -126,3 +126,13 @@ def require_same_classes(student: Specs, teacher: Specs) -> None:
         raise ValueError(
             f"the student's logits have shape {mine} and the teacher's {other}; both need the classes of the dataset"
         )
+
+
+def require_others(student: Specs, method: str) -> None:
+    """Refuse logits of a single class, where a method looks at the classes beside the target.
+
+    Raises:
+        ValueError: names the method.
+    """
+    if find_spec(student, "logits", "student").shape[-1] < 2:
+        raise ValueError(f"{method} compares a class with the others and needs at least 2 classes, got 1")

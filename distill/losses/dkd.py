@@ -15,15 +15,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.losses.base import Loss, find_spec, number, require_positive, require_same_classes, require_teacher
+from distill.losses.base import Loss, number, require_others, require_positive, require_same_classes, require_teacher
 from distill.losses.soft import divergence, heat, soften
 from distill.outputs import Batch, Outputs, Specs
 from distill.schedules.adaptive import Adaptive, Heat
 from distill.schedules.base import Schedule
 
 
-def _split(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log probabilities of target and rest ``(N, 2)``, and among the others ``(N, K)``, 0 at the target."""
+def split(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Return log probabilities of target and rest ``(N, 2)``, and among the others ``(N, K)``, 0 at the target.
+
+    Args:
+        logits: ``(N, K)``, K at least 2.
+        target: class indices ``(N,)``.
+    """
     column = target.unsqueeze(1)
     is_target = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, column, True)
     others = logits.masked_fill(is_target, -torch.inf)
@@ -45,8 +50,8 @@ def dkd_parts(
         t2: multiply by T^2.
     """
     soft = soften(student, teacher, temperature, t2)
-    pair_s, others_s = _split(soft.student, target)
-    pair_t, others_t = _split(soft.teacher, target)
+    pair_s, others_s = split(soft.student, target)
+    pair_t, others_t = split(soft.teacher, target)
     return divergence(pair_s, pair_t, soft.factor), divergence(others_s, others_t, soft.factor)
 
 
@@ -89,8 +94,7 @@ class DKD(Loss):
 
     def prepare(self, student: Specs, teacher: Specs) -> None:
         require_same_classes(student, teacher)
-        if find_spec(student, "logits", "student").shape[-1] < 2:
-            raise ValueError("DKD compares the target with the other classes and needs at least 2 classes, got 1")
+        require_others(student, "DKD")
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
         teacher = require_teacher(teacher)

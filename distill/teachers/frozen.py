@@ -10,7 +10,7 @@ from torch import nn
 from distill.cache.manifest import weights_hash
 from distill.folding import fold
 from distill.outputs import Batch, InputSpec, Outputs, Spec
-from distill.taps import Tapped, published
+from distill.taps import Tapped, source
 from distill.teachers.base import Teacher
 
 PRECISIONS = {
@@ -54,7 +54,7 @@ class Frozen(Teacher):
         self.input_spec = input_spec
         taps = list(taps)
         if self.fold:
-            fold(self.network, [published(self.network).get(tap, tap) for tap in taps])
+            fold(self.network, [source(self.network, tap) for tap in taps])
         self.tapped = Tapped(self.network, input_spec, taps, self.channels_last).eval()
 
     def _reader(self) -> Tapped:

@@ -1,9 +1,8 @@
 """One table of settings, at least one a loss, that drives every test which holds for all losses."""
 
-import importlib
-
 import torch
 
+from distill.config import build as build_node
 from distill.losses.base import Loss
 from distill.outputs import Batch, Outputs, Spec, TrainingSet
 
@@ -11,7 +10,7 @@ from .families.blocks import BLOCKS
 from .families.features import FEATURES
 from .families.logits import LOGITS
 from .families.relations import RELATIONS
-from .families.setting import Setting
+from .families.setting import CLASSES, Setting
 from .families.views import VIEWS
 
 SETTINGS: list[Setting] = [*LOGITS, *FEATURES, *BLOCKS, *RELATIONS, *VIEWS]
@@ -19,8 +18,7 @@ SETTINGS: list[Setting] = [*LOGITS, *FEATURES, *BLOCKS, *RELATIONS, *VIEWS]
 
 def build(setting: Setting) -> Loss:
     """Return the loss of a setting, not prepared."""
-    module, name = setting.target.rsplit(".", 1)
-    loss: Loss = getattr(importlib.import_module(module), name)(**setting.kwargs)
+    loss: Loss = build_node({"_target_": setting.target, **setting.kwargs}, f"loss.{setting.name}")
     return loss
 
 
@@ -28,10 +26,16 @@ def prepare(setting: Setting, classes: int = 5, seed: int = 0) -> Loss:
     """Return the loss of a setting with its connectors, their weights set by ``seed``."""
     torch.manual_seed(seed)
     loss = build(setting)
-    shapes = {"logits": ((classes,), (classes,)), **setting.taps}
-    loss.prepare({k: Spec(s) for k, (s, _) in shapes.items()}, {k: Spec(t) for k, (_, t) in shapes.items()})
+    student, teacher = ({"logits": Spec((classes,)), **specs(setting, side, classes)} for side in (0, 1))
+    loss.prepare(student, teacher)
     loss.meet(TrainingSet(torch.arange(12) % classes, classes))
     return loss
+
+
+def specs(setting: Setting, side: int, classes: int = 5) -> dict[str, Spec]:
+    """Return the shapes of the features of a setting; side 0 is the student, 1 the teacher."""
+    shapes = {name: both[side] for name, both in setting.taps.items()}
+    return {name: Spec(tuple(classes if n == CLASSES else n for n in shape)) for name, shape in shapes.items()}
 
 
 def example(
@@ -41,8 +45,8 @@ def example(
     random = torch.Generator().manual_seed(seed)
 
     def outputs(which: int, many: int = 1) -> Outputs:
-        n = many * samples
-        features = {k: torch.randn(n, *s[which], generator=random) * scale for k, s in setting.taps.items()}
+        n, shapes = many * samples, specs(setting, which, classes)
+        features = {k: torch.randn(n, *s.shape, generator=random) * scale for k, s in shapes.items()}
         return Outputs(torch.randn(n, classes, generator=random) * scale, features)
 
     student, teacher = outputs(0), outputs(1)

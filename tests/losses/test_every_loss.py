@@ -9,7 +9,7 @@ from torch import Tensor
 from distill.losses.base import Loss
 from distill.outputs import Batch, Outputs, Spec
 
-from .settings import SETTINGS, Setting, build, example, prepare
+from .settings import SETTINGS, Setting, build, example, prepare, specs
 
 each_setting = pytest.mark.parametrize("setting", SETTINGS, ids=lambda s: s.id)
 each_reader = pytest.mark.parametrize("setting", [s for s in SETTINGS if build(s).reads_teacher], ids=lambda s: s.id)
@@ -177,7 +177,7 @@ def test_state__connectors_are_restored(setting: Setting) -> None:
 @each_reader
 def test_prepare__without_a_teacher(setting: Setting) -> None:
     with pytest.raises(ValueError, match="this loss needs a teacher and there is none; choose one with teacher="):
-        build(setting).prepare({k: Spec(s) for k, (s, _) in setting.taps.items()} | {"logits": Spec((5,))}, {})
+        build(setting).prepare({**specs(setting, 0), "logits": Spec((5,))}, {})
 
 
 @each_reader
@@ -191,7 +191,7 @@ def test_forward__without_a_teacher(setting: Setting) -> None:
     "setting", [s for s in SETTINGS if build(s).reads_teacher and not s.any_shape], ids=lambda s: s.id
 )
 def test_prepare__shapes_that_do_not_meet(setting: Setting) -> None:
-    mine = {k: Spec(s) for k, (s, _) in setting.taps.items()} | {"logits": Spec((5,))}
+    mine = {**specs(setting, 0), "logits": Spec((5,))}
     other = {k: Spec((7, 41, 43, 2)) for k in setting.taps} | {"logits": Spec((9,))}
     with pytest.raises(ValueError) as caught:
         build(setting).prepare(mine, other)

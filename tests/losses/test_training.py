@@ -12,7 +12,7 @@ from distill.assemble import assemble
 from distill.config import compose, resolved
 from distill.fit import LAST, STUDENT, fit, folder_of
 from distill.trained import load
-from tests.losses.settings import SETTINGS, Setting
+from tests.losses.settings import SETTINGS, Setting, build
 from tests.test_resume import exact, killed_at
 
 DATA = [
@@ -21,11 +21,18 @@ DATA = [
 ]  # fmt: skip
 
 
+def typed(key: str, value: Any) -> str:
+    """Return an override as it is typed; a node is laid over that of the yaml."""
+    if isinstance(value, dict):
+        return f"+{key}={{{','.join(f'{k}:{v}' for k, v in value.items())}}}"
+    return f"{key}={value}"
+
+
 def config(setting: Setting, out: Path) -> dict[str, Any]:
     networks = [*setting.networks] or ["student=resnet8", "teacher=[resnet14]", "teacher.resnet14.checkpoint=built"]
     terms = "ce" if setting.name == "ce" else f"ce,{setting.name}"
-    arguments = [f"loss.{setting.name}.{key}={value}" for key, value in setting.kwargs.items()]
-    if setting.name == "ce":
+    arguments = [typed(f"loss.{setting.name}.{key}", value) for key, value in setting.kwargs.items()]
+    if not build(setting).reads_teacher:
         networks[1:] = ["teacher=[]"]
     return resolved(compose([*DATA, *networks, f"loss=[{terms}]", *arguments, f"out={out}"]))
 

@@ -2,6 +2,9 @@
 
 from typing import Any, NamedTuple
 
+CLASSES = -1
+"""In the shape of a feature: as many as there are classes."""
+
 
 class Setting(NamedTuple):
     """One way to use one loss.
@@ -10,7 +13,8 @@ class Setting(NamedTuple):
         id: unique name, for pytest.
         name: file in ``distill/losses``, key in ``conf/loss``.
         target: the class.
-        kwargs: arguments that differ from the yaml; the taps are names of every CIFAR network with three stages.
+        kwargs: arguments that differ from the yaml, a loss inside as its node; the taps are names of every CIFAR
+            network with three stages.
         taps: shape of each feature, of the student and of the teacher, as in such a network on 16 x 16 pixels.
         views: further views that it looks at, and images of each for one of the batch.
         any_shape: the loss compares samples with each other, so features of any two shapes meet.

@@ -1,0 +1,189 @@
+"""bench losses: what every loss costs beside kd, on random outputs of the shapes of resnet32x4 and resnet8x4."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from distill.bench.measured import Measured, alternate
+from distill.bench.work import CIFAR, prepare
+
+if TYPE_CHECKING:
+    import torch
+
+    from distill.outputs import Batch, Outputs, Specs
+
+SIZES = (64, 256, 1024)
+"""Samples of a batch."""
+SAMPLES = 50_000
+"""Samples of the training set that a loss with a memory of every sample is told of."""
+BASE = "kd"
+PAIR = [*CIFAR, "pair=resnet32x4_resnet8x4", "dataset=synthetic", "scheduler=constant_temperature"]
+MIB = 2**20
+
+
+@dataclass
+class Costs(Measured):
+    """Times by loss and batch, shown as a table with the memory beside them."""
+
+    def show(self) -> None:
+        """Print a line for each loss: time, memory and factor over kd, by batch."""
+        count = len(next(iter(self.rounds.values())))
+        print(f"{self.title}; {count} rounds, alternating; median {self.unit} (x kd, MiB at the peak)")
+        sizes = sorted({int(side.rpartition(" ")[2]) for side in self.rounds})
+        print("  " + " " * 16 + "".join(f"{f'batch {size}':>28}" for size in sizes))
+        for loss in dict.fromkeys(side.partition(",")[0] for side in self.rounds):
+            cells = "".join(f"{self._cell(side_of(loss, size)):>28}" for size in sizes)
+            print(f"  {loss:<16}{cells}")
+        for note in self.notes:
+            print(f"  {note}")
+
+    def _cell(self, side: str) -> str:
+        if side not in self.rounds:
+            return "-"
+        middle = statistics.median(self.rounds[side])
+        factor = statistics.median(self.quotients(side, side_of(BASE, int(side.rpartition(" ")[2]))))
+        return f"{middle:.3f} ({factor:.1f}, {self.memory[side]:.1f})"
+
+
+def side_of(loss: str, size: int) -> str:
+    """Return what a loss is called in a record, with a batch."""
+    return f"{loss}, batch {size}"
+
+
+def names() -> list[str]:
+    """Return the losses of the config group, kd first."""
+    from distill.places import CONF
+
+    return sorted((path.stem for path in (CONF / "loss").glob("*.yaml")), key=lambda name: (name != BASE, name))
+
+
+def measure(options: argparse.Namespace) -> Measured:
+    """Time value and gradient of every loss in ``conf/loss``, as its yaml sets it; milliseconds a step.
+
+    Networks and optimizer are not in it. A loss that cannot be made for the pair, or is not one of such outputs alone,
+    is named with the reason.
+    """
+    import torch
+
+    prepare(options)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    sides: dict[str, Callable[[], float]] = {}
+    memory: dict[str, float] = {}
+    notes = []
+    for name in names():
+        try:
+            for size, step in _steps(name, options.overrides, device):
+                step()  # a loss that fails does so here
+                memory[side_of(name, size)] = _peak(step, device)
+                sides[side_of(name, size)] = partial(_time, step, options.steps or 5, device)
+        except (ValueError, KeyError, NotImplementedError) as error:
+            notes.append(f"left out: {name}: {' '.join(str(error).split())}")
+    rounds = alternate(sides, options.rounds)
+    ratios: list[tuple[str, str, str, float | None]] = [
+        (f"{side} / {BASE}", side, side_of(BASE, int(side.rpartition(" ")[2])), None) for side in rounds
+    ]
+    threads = f"{torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    return Costs(f"losses: value and gradient on {threads}", "ms a step", rounds, ratios, notes, memory)
+
+
+def _steps(name: str, overrides: list[str], device: torch.device) -> Iterator[tuple[int, Callable[[], None]]]:
+    """Give a step of one loss for every size of batch; ValueError where the loss cannot be made for these networks."""
+    import torch
+
+    from distill.assemble import input_spec, make_network, make_objective
+    from distill.config import compose, resolved
+    from distill.outputs import TrainingSet
+    from distill.taps import Tapped
+
+    cfg = resolved(compose([*PAIR, f"loss=[{name}]", *overrides]))
+    data = cfg["dataset"]
+    torch.manual_seed(0)
+    objective = make_objective(cfg["loss"])
+    nodes = [(cfg["student"], "student", objective.student_taps)]
+    nodes += [(node["network"], f"teacher.{k}", objective.teacher_taps) for k, node in list(cfg["teacher"].items())[:1]]
+    specs = []
+    for node, key, taps in nodes:
+        network = make_network(node, key, None)
+        tapped = Tapped(network, input_spec(network, data["mean"], data["std"]), taps)
+        specs.append(tapped.specs((data["channels"], *data["image_size"])))
+    objective.prepare(specs[0], specs[1])
+    objective.meet(TrainingSet(torch.arange(SAMPLES) % data["num_classes"], data["num_classes"]))
+    loss = objective.losses[name].to(device)
+    for size in SIZES:
+        student, teacher = (_outputs(spec, size, device) for spec in specs)
+        leaves = [*_tensors(student), *(p for p in loss.parameters() if p.requires_grad)]
+        batch = _batch(size, data, device)
+
+        def step(
+            student: Outputs = student, teacher: Outputs = teacher, batch: Batch = batch,
+            leaves: list[torch.Tensor] = leaves,
+        ) -> None:  # fmt: skip
+            for leaf in leaves:
+                leaf.requires_grad_().grad = None
+            loss(student, teacher, batch).backward()
+
+        yield size, step
+
+
+def _tensors(outputs: Outputs) -> list[torch.Tensor]:
+    return [outputs.logits, *outputs.features.values()]
+
+
+def _outputs(specs: Specs, size: int, device: torch.device) -> Outputs:
+    import torch
+
+    from distill.outputs import Outputs
+
+    made = {name: torch.randn(size, *spec.shape, device=device) for name, spec in specs.items()}
+    return Outputs(made.pop("logits"), made)
+
+
+def _batch(size: int, data: dict, device: torch.device) -> Batch:
+    import torch
+
+    from distill.outputs import Batch
+
+    index = torch.arange(size)
+    pixels = torch.zeros(size, data["channels"], *data["image_size"], dtype=torch.uint8)
+    return Batch(pixels, index % data["num_classes"], index, 0 * index).to(device)
+
+
+def _time(step: Callable[[], None], steps: int, device: torch.device) -> float:
+    """Return milliseconds a step, the median of ``steps``."""
+    import torch
+
+    taken = []
+    for _ in range(steps):
+        began = time.perf_counter()
+        step()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        taken.append(time.perf_counter() - began)
+    return 1e3 * statistics.median(taken)
+
+
+def _peak(step: Callable[[], None], device: torch.device) -> float:
+    """Return the most MiB that a step holds of what it allocates itself; what was there before is not counted."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        step()
+        return (torch.cuda.max_memory_allocated(device) - before) / MIB
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        step()
+    found = profile.profiler.kineto_results.events()
+    changes = sorted((e.start_ns(), e.nbytes()) for e in found if e.name() == "[memory]")
+    held = peak = 0
+    for _, size in changes:
+        held += size
+        peak = max(peak, held)
+    return peak / MIB
