@@ -126,7 +126,8 @@ def _end(over: _Running) -> Ended:
     summary = read_json(cell.folder / SUMMARY) or {}
     if code == 0 and (summary or not cell.trains):
         arms = [f"{arm} {Spread(**found)} %" for arm, found in reversed(summary.get("accuracy", {}).items())]
-        say(f"[{cell.number}] done in {seconds}: {', '.join(arms) or 'checked'}: {cell.words}")
+        gave = ", ".join(arms) or summary.get("reason", "checked")
+        say(f"[{cell.number}] done in {seconds}: {gave}: {cell.words}")
         return Ended(summary)
     reason = f"wrote no {SUMMARY}" if code == 0 else f"exit code {code}: {last_line(cell.log)}"
     say(f"[{cell.number}] FAILED after {seconds}: {cell.words}: {reason}")

@@ -123,11 +123,11 @@ def finish(loggers: Iterable[Logger], record: Record) -> None:
         if complete
         else {}
     )
-    kept = ("status", "error", "params", "flops", "seconds", "samples_per_second", "device")
+    kept = ("status", "error", "pruned", "params", "flops", "seconds", "samples_per_second", "device")
     summary |= {key: record[key] for key in kept if key in record}
     summary |= {f"final/{k}": v for k, v in record.get("test", {}).items() if isinstance(v, float)}
     wandb.run.summary.update(summary)
-    wandb.run.finish(exit_code=0 if complete else 1)
+    wandb.run.finish(exit_code=0 if complete or record.get("status") == "pruned" else 1)
 
 
 def logged_in() -> bool:

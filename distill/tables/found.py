@@ -13,7 +13,9 @@ from distill.records import RESULT, Record, is_complete, read_json
 from distill.results import SUMMARY
 
 SEEDS = {"seed", "seeds"}
-BOOKKEEPING = {"alone", "out", "check", "rerun", "quiet", "tags", "logger", "checkpoint_every", "ckpt_path"}
+BOOKKEEPING = {
+    "alone", "out", "check", "rerun", "quiet", "tags", "logger", "checkpoint_every", "ckpt_path", "trial",
+}  # fmt: skip
 """Overrides that say how a comparison is run, not what is compared."""
 ALONE, DISTILLED = "alone", "distilled"
 
