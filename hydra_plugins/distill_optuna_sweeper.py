@@ -22,6 +22,7 @@ from distill.cells import say
 from distill.config import ConfigError, build, fingerprint, plain
 from distill.records import read_json, write_json, write_text
 from distill.results import SUMMARY
+from distill.tables.front import SEARCH
 from hydra_plugins.distill_process_launcher import quoted
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
-SEARCH, BEST = "search.json", "optimization_results.yaml"
+BEST = "optimization_results.yaml"
 FOLDER = "folder"
 """Attribute of a study: where its trials lie, so that it goes on there."""
 
