@@ -87,10 +87,7 @@ class OptunaSweeper(Sweeper):
         self.space, self.fixed = space(parser.parse_overrides(texts))
         if not self.space:
             raise ValueError("hydra.sweeper.params={}: nothing to search; give a key an interval, range or choice")
-        cell = self.hydra_context.config_loader.load_sweep_config(self.config, self.fixed)
-        with open_dict(cell):
-            del cell["hydra"]
-        known = plain(cell)
+        known = plain(OmegaConf.masked_copy(self.config, [key for key in self.config if key != "hydra"]))
         wrong = list(mistakes(plain(self.node), known))
         if wrong:
             raise ConfigError(wrong)

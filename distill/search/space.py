@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def space(overrides: Iterable[Override]) -> tuple[dict[str, BaseDistribution], list[str]]:
     """Return the distribution of each swept key, and the other overrides; of one key the last override counts.
 
-    ``interval(a,b)`` holds both ends, of whole numbers if both are; ``range(a,b,step)`` leaves out ``b`` as it does in
+    ``interval(a,b)`` holds both ends, ``int(interval(a,b))`` whole numbers only; ``range(a,b,step)`` leaves out ``b`` as it does in
     a grid; ``tag(log,...)`` draws the logarithm evenly.
 
     Raises:
