@@ -187,8 +187,8 @@ def test_sweep__with_each_sampler(sampler: str, search: Callable[..., Launcher])
 
 
 def test_sweep__sqlite_in_the_sweep_s_own_folder(search: Callable[..., Launcher], tmp_path: Path) -> None:
-    settings = ["hydra.sweeper.storage=null", "hydra.sweeper.n_trials=2", "hydra.sweep.dir=a"]
-    assert search(good, *settings).batches == [[0], [1]]
+    settings = ["hydra.sweeper.storage=null", "hydra.sweeper.n_trials=1", "hydra.sweep.dir=a"]
+    assert search(good, *settings).batches == [[0]]
     assert (tmp_path / "a" / "study.db").stat().st_size > 0
     assert search(good, *settings).batches == []
 
