@@ -27,7 +27,6 @@ from hydra_plugins.distill_process_launcher import quoted
 
 if TYPE_CHECKING:
     from optuna import Study
-    from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
 BEST = "optimization_results.yaml"

@@ -9,7 +9,7 @@ from typing import Any
 from distill.records import Record
 
 OBJECTIVES = ("val_accuracy", "params", "flops", "seconds")
-"""What can be searched for: mean validation accuracy in percent; parameters; FLOPs of an image; seconds of a training."""
+"""What can be searched for: mean validation accuracy (%), parameters, FLOPs of an image, seconds of a training."""
 DIRECTIONS = ("maximize", "minimize")
 SWEEPER = "hydra_plugins.distill_optuna_sweeper.OptunaSweeper"
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def space(overrides: Iterable[Override]) -> tuple[dict[str, BaseDistribution], list[str]]:
     """Return the distribution of each swept key, and the other overrides; of one key the last override counts.
 
-    ``interval(a,b)`` holds both ends, ``int(interval(a,b))`` whole numbers only; ``range(a,b,step)`` leaves out ``b`` as it does in
-    a grid; ``tag(log,...)`` draws the logarithm evenly.
+    ``interval(a,b)`` holds both ends, ``int(interval(a,b))`` whole numbers only; ``range(a,b,step)`` leaves
+    out ``b`` as it does in a grid; ``tag(log,...)`` draws the logarithm evenly.
 
     Raises:
         ValueError: names the override that stands for no distribution.
