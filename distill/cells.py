@@ -80,7 +80,8 @@ class Watcher:
             say(f"[{cell.number}] FAILED after {seconds:.0f} s: {outcome.failure.partition('] ')[2]}")
         else:
             arms = [f"{a} {Spread(**found)} %" for a, found in reversed(outcome.summary.get("accuracy", {}).items())]
-            say(f"[{cell.number}] done in {seconds:.0f} s: {', '.join(arms) or 'checked'}: {cell.words}")
+            gave = ", ".join(arms) or outcome.summary.get("reason", "checked")
+            say(f"[{cell.number}] done in {seconds:.0f} s: {gave}: {cell.words}")
 
     def moment(self, running: Sequence[Cell]) -> None:
         """Take note that time has passed."""

@@ -27,6 +27,7 @@ def run(cfg: Mapping[str, Any], overrides: Sequence[str] = (), checked: bool = F
     Raises:
         ConfigError: every mistake in the config, one sentence each, before any training.
         distill.fit.TrainingFailed: when a training in a process of its own failed.
+        distill.fit.Pruned: when it is a trial of a search, whose pruner gave it up.
         distill.modules.base.DivergenceError: when a loss became NaN or infinite.
     """
     if not checked:
@@ -91,6 +92,7 @@ class _Plan:
         seeds = [cfg["seed"] + i for i in range(cfg["seeds"])]
         if self.together and cfg["data_seed"] is None:
             cfg = {**cfg, "data_seed": cfg["seed"]}
+        trial, cfg = cfg["trial"], {**cfg, "trial": None}
         self.arms: dict[str, list[tuple[Config, str]]] = {}
         if cfg["alone"] or not names:
             self.arms["alone"] = [(alone(cfg, s), _title("student alone", s, seeds)) for s in seeds]
@@ -98,6 +100,8 @@ class _Plan:
             own = [resolved({**cfg, "teacher": taught, "seed": s}) for s in seeds]
             titles = [_title("student distilled", s, seeds) for s in seeds]
             self.arms["distilled"] = list(zip(own, titles, strict=True))
+        # only the first seed of what is searched reports and is pruned: once it got through, the others are wanted
+        self.arms["distilled" if names else "alone"][0][0]["trial"] = trial
 
     @property
     def jobs(self) -> list[tuple[Config, str]]:
@@ -140,6 +144,7 @@ def teacher_config(cfg: Mapping[str, Any], name: str) -> Config:
     node = cfg["teacher"][name]
     plain = {
         "teacher": {}, "cache": {}, "loss": {"ce": CE}, "ema_decay": None, "compile": False, "data_seed": None,
+        "trial": None,
     }  # fmt: skip
     return resolved(merged({**cfg, "student": node["network"], **plain}, node["training"]))
 

@@ -87,6 +87,7 @@ class Root:
     lr_scheduler: Any = MISSING
     trainer: Any = MISSING
     logger: Any = field(default_factory=dict)
+    trial: Any = None  # set by a search: the trial that a cell is of (storage, study, number); null: of none
     pair: Any = None  # what a published pair sets for each method, read by the loss configs
 
 
@@ -94,7 +95,7 @@ ConfigStore.instance().store(name="root", node=Root)
 
 IRRELEVANT = {
     "pair", "seeds", "alone", "out", "check", "rerun", "quiet", "tags", "together", "logger", "scheduler",
-    "checkpoint_every", "ckpt_path",
+    "checkpoint_every", "ckpt_path", "trial",
 }  # fmt: skip
 """Root keys that do not change what one training computes; ``scheduler`` is interpolated into the terms by then."""
 

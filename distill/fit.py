@@ -33,6 +33,18 @@ class Interrupted(RuntimeError):
     """A training was told to end by SIGTERM; its checkpoint was written first, and the same command goes on from it."""
 
 
+class Pruned(RuntimeError):
+    """A training was given up by the pruner of its search; it is no result, and the same search does not go on with it.
+
+    Attributes:
+        folder: of the run, whose checkpoint another command may go on from.
+    """
+
+    def __init__(self, message: str, folder: Path) -> None:
+        super().__init__(message)
+        self.folder = folder
+
+
 WHERE_CACHED = ("folder", "limit_gb", "fill")
 """Keys of the group ``cache`` that decide when and where answers are kept, and not what they are."""
 
@@ -87,6 +99,7 @@ def fit(cfg: Config, overrides: list[str], title: str, member: Member | None = N
     Raises:
         TrainingFailed: when a separate process that trained it failed.
         Interrupted: when SIGTERM ended it, after a checkpoint.
+        Pruned: when the pruner of the search that it is a trial of gave it up, now or before.
         distill.modules.base.DivergenceError: when a term of the objective became NaN or infinite.
     """
     folder = folder_of(cfg)
@@ -95,7 +108,11 @@ def fit(cfg: Config, overrides: list[str], title: str, member: Member | None = N
         record = read_json(folder / RESULT)
         if is_complete(record) and not cfg["rerun"] and record is not None:
             _say_if_stale(record, cfg, folder)
+            _tell(cfg, record)
             return record
+        if _given_up(record, cfg) and not cfg["rerun"]:
+            _tell(cfg, record)
+            raise _pruned(record, title, folder)
         if cfg["rerun"] and not rank():
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
             (folder / RESULT).unlink(missing_ok=True)
@@ -106,9 +123,30 @@ def fit(cfg: Config, overrides: list[str], title: str, member: Member | None = N
 
             train(cfg, folder, overrides, title, member)
         record = read_json(folder / RESULT)
+    if _given_up(record, cfg):
+        raise _pruned(record, title, folder)
     if record is None or not is_complete(record):
         raise TrainingFailed(f"{folder}: no complete {RESULT} was written")
     return record
+
+
+def _given_up(record: Record | None, cfg: Config) -> bool:
+    """Whether the search that a config is a trial of has pruned this very run."""
+    same = record is not None and cfg["trial"] is not None and record["status"] == "pruned"
+    return same and record is not None and record["config"]["trial"]["study"] == cfg["trial"]["study"]
+
+
+def _tell(cfg: Config, record: Record | None) -> None:
+    """Report what is known of a run to the trial that asks for it again, so that the pruner can compare with it."""
+    if cfg["trial"] is not None and record is not None and not rank():
+        from distill.search.study import Watched
+
+        Watched(**cfg["trial"]).report(record["history"])
+
+
+def _pruned(record: Record | None, title: str, folder: Path) -> Pruned:
+    found = (record or {})["pruned"]
+    return Pruned(f"{title}: pruned after epoch {found['epoch']} at {found['val']:.2f} % validation accuracy", folder)
 
 
 def rank() -> int:

@@ -47,6 +47,8 @@ class TensorBoard:
 class WandB:
     """Logs to Weights & Biases; one training is one W&B run, whose id is the run's fingerprint.
 
+    Started by the agent of a W&B sweep, the run is the agent's own, and only the student that is taught is logged.
+
     Args:
         project: where runs are kept.
         entity: user or team; None for the default of the account.
@@ -80,14 +82,16 @@ class WandB:
         """Return the logger of one training in ``folder``, which ``record`` describes."""
         import wandb
 
-        mode = self.mode
+        mode, sweep = self.mode, os.environ.get("WANDB_SWEEP_ID")
         if mode == "auto":
             mode = os.environ.get("WANDB_MODE") or ("online" if logged_in() else "offline")
         config = record["config"]
+        if sweep and not config["teacher"]:
+            mode = "disabled"  # the agent of a W&B sweep has one run, which is the student's that is taught
         logger = WandbLogger(
             name=record["label"],
             save_dir=str(folder),
-            id=_again(record, record["fingerprint"]),
+            id=(sweep and os.environ.get("WANDB_RUN_ID")) or _again(record, record["fingerprint"]),
             project=self.project,
             entity=self.entity,
             group=self.group or os.environ.get("WANDB_RUN_GROUP") or record["label"].rpartition("-s")[0],
@@ -123,11 +127,11 @@ def finish(loggers: Iterable[Logger], record: Record) -> None:
         if complete
         else {}
     )
-    kept = ("status", "error", "params", "flops", "seconds", "samples_per_second", "device")
+    kept = ("status", "error", "pruned", "params", "flops", "seconds", "samples_per_second", "device")
     summary |= {key: record[key] for key in kept if key in record}
     summary |= {f"final/{k}": v for k, v in record.get("test", {}).items() if isinstance(v, float)}
     wandb.run.summary.update(summary)
-    wandb.run.finish(exit_code=0 if complete else 1)
+    wandb.run.finish(exit_code=0 if complete or record.get("status") == "pruned" else 1)
 
 
 def logged_in() -> bool:

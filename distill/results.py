@@ -100,7 +100,9 @@ class Result:
             "gain": gain._asdict() if gain else None,
             "gap_closed": self.gap_closed(),
             "seeds": [r["config"]["seed"] for r in next(iter(self.arms.values()))],
+            "val_accuracy": self.objective if self.rule == "val_chosen" else None,
             "params": next(iter(self.arms.values()))[0]["params"],
+            "flops": next(iter(self.arms.values()))[0]["flops"],
             "seconds": {arm: sum(r["seconds"] for r in records) for arm, records in self.arms.items()},
             "folders": self.folders,
         }

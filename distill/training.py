@@ -33,6 +33,8 @@ from distill.modules.base import DistillationModule, DivergenceError
 from distill.outputs import Batch
 from distill.progress import Bar, Lines, filling
 from distill.records import RESULT, Record, write_json
+from distill.search.pruning import Pruning
+from distill.search.study import Watched
 from distill.taps import Tapped
 
 if TYPE_CHECKING:
@@ -105,9 +107,9 @@ def train(cfg: Config, folder: Path, overrides: list[str], title: str, member: M
             parts.data.pace = member.group.pace(parts.data.pace)
         trainer.fit(parts.module, parts.data, ckpt_path=start, weights_only=True)
         if trainer.is_global_zero:
-            write_json(
-                folder / RESULT, record | _outcome(cfg, parts, trainer, folder) | {"wall": perf_counter() - began}
-            )
+            pruned = any(isinstance(found, Pruning) and found.stopped for found in trainer.callbacks)
+            outcome = _given_up(parts.module) if pruned else _outcome(cfg, parts, trainer, folder)
+            write_json(folder / RESULT, record | outcome | {"wall": perf_counter() - began})
         trainer.strategy.barrier()
     except SIGTERMException as signal:
         if not rank():
@@ -162,6 +164,8 @@ def make_trainer(
     if "val" in parts.data.eval_names:
         common |= {"monitor": "val/accuracy", "mode": "max", "save_on_train_epoch_end": False}
         callbacks.append(_BestCheckpoint(filename=Path(BEST).stem, **common))
+    if cfg["trial"] is not None:
+        callbacks.append(Pruning(Watched(**cfg["trial"])))
     if member is not None:
         callbacks.append(member)
     if cfg["ema_decay"] is not None:
@@ -233,6 +237,18 @@ class _StepCheckpoint(Checkpoint):
         done = batch.first + len(batch.batches)
         if done % self.every == 0 and done < batch.total:
             trainer.save_checkpoint(self.path)
+
+
+def _given_up(module: DistillationModule) -> Record:
+    """Return what the record says of a training that the pruner of its search ended."""
+    last = [row for row in module.history if "val/accuracy" in row][-1]
+    return {
+        "status": "pruned",
+        "pruned": {"epoch": int(last["epoch"]), "val": last["val/accuracy"]},
+        "epochs": len(module.history),
+        "seconds": module.seconds,
+        "history": module.history,
+    }
 
 
 def _outcome(cfg: Config, parts: Parts, trainer: pl.Trainer, folder: Path) -> Record:

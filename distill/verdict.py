@@ -17,7 +17,7 @@ from distill.kinds import shown
 from distill.resolving import taken, without
 from distill.signatures import imported_signature, near
 
-UNSEEN = ("seed", "seeds", "out", "check", "rerun", "quiet", "tags", "checkpoint_every")
+UNSEEN = ("seed", "seeds", "out", "check", "rerun", "quiet", "tags", "checkpoint_every", "trial")
 """Root keys that no verdict depends on."""
 PASSING = re.compile(r"\b(?:OS|Memory|OutOfMemory|Permission|Timeout|Connection)\w*Error\b")
 """Errors of the moment, not of the config."""

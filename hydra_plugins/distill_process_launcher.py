@@ -80,7 +80,8 @@ class ProcessLauncher(Launcher):
         passed = [*where(self.config), *overrides, *forwarded(self.config.hydra.overrides.hydra)]
         cell = Cell(
             number,
-            words=" ".join(o for o in filter_overrides(overrides) if o.lower() not in typed) or "(as typed)",
+            words=" ".join(o for o in filter_overrides(overrides) if told(o) and o.lower() not in typed)
+            or "(as typed)",
             command=[
                 sys.executable, "-m", "distill", "train", *passed, f"hydra.run.dir={quoted(str(folder))}",
                 "hydra.mode=RUN",
@@ -93,6 +94,11 @@ class ProcessLauncher(Launcher):
         with open_dict(config):
             del config["hydra"]
         return cell, JobReturn(overrides=overrides, cfg=config, working_dir=str(folder), task_name="distill")
+
+
+def told(override: str) -> bool:
+    """Whether an override is of the user's, or of a value that is swept."""
+    return not override.startswith("trial=")
 
 
 def composed(

@@ -1,5 +1,6 @@
 """Hydra launcher `together`: the students of all cells train in this process, on one pass of each teacher."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,8 +40,9 @@ class TogetherLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run all cells at once and return what became of them, in order."""
-        from distill.commands.train import explain, failed, keep
+        from distill.commands.train import explain, failed, keep, keep_pruned
         from distill.comparison import run_all
+        from distill.fit import Pruned
 
         setup_globals()
         jobs: list[tuple[JobReturn, list[str], Config]] = []
@@ -54,7 +56,11 @@ class TogetherLauncher(Launcher):
             jobs.append((job, overrides, plain(cell)))
         results = run_all([config for *_, config in jobs], [typed for _, typed, _ in jobs])
         for (job, typed, config), result in zip(jobs, results, strict=True):
-            if isinstance(result, BaseException):
+            if isinstance(result, Pruned):
+                keep_pruned(result, typed, Path(str(job.working_dir)))
+                job.status = JobStatus.COMPLETED
+                job.return_value = math.nan
+            elif isinstance(result, BaseException):
                 failed.append(f"{' '.join(typed)}: {explain(result)[1]}")
                 job.status = JobStatus.FAILED
                 job.return_value = CellFailed(failed[-1])

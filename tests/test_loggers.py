@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from distill import loggers
+from distill.cli import main
+from distill.commands.preflight import look, parsed
 from distill.comparison import run
 from distill.config import ConfigError, build, compose
 from distill.loggers import TensorBoard, WandB
@@ -196,3 +199,46 @@ def test_tensorboard__names_the_extra_when_absent(monkeypatch: pytest.MonkeyPatc
         ModuleNotFoundError, match=r"needs the package tensorboard: pip install 'distill\[tensorboard\]"
     ):
         TensorBoard(flush_secs=1)
+
+
+class TestSweep:
+    """What an agent of a W&B sweep runs, from the shipped file."""
+
+    FILE = Path(__file__).parents[1] / "experiments" / "wandb_sweep.yaml"
+
+    def words(self) -> list[str]:
+        """Return the command line as the agent fills it in, for one choice of each parameter."""
+        from wandb.sdk.launch.sweeps.utils import create_sweep_command_args, make_launch_sweep_entrypoint
+
+        sweep = yaml.safe_load(self.FILE.read_text())
+        drawn = {
+            key: {"value": p["values"][0] if "values" in p else p["max"]} for key, p in sweep["parameters"].items()
+        }
+        given = create_sweep_command_args({"args": drawn})
+        entry, arguments = make_launch_sweep_entrypoint(given, sweep["command"])
+        assert entry is not None
+        assert entry[:3] == ["${env}", "distill", "train"]
+        return [*entry[3:], *arguments]
+
+    def test_command__composes_and_has_the_values(self) -> None:
+        found = look(parsed(self.words()), checks=False)
+        assert found.mistakes == []
+        config = found.cells[0].config
+        assert config["optimizer"]["lr"] == 0.02
+        assert config["scheduler"]["temperature"]["start"] == 20.0
+        assert config["loss"]["kd"]["weight"] == 10.0
+
+    @pytest.mark.slow
+    def test_command__logs_the_metric_to_the_run_of_the_agent(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("WANDB_SWEEP_ID", "sweep1")
+        monkeypatch.setenv("WANDB_RUN_ID", "agents-run")
+        monkeypatch.setenv("WANDB_MODE", "offline")
+        few = ["trainer.max_epochs=1", "trainer.accelerator=cpu", f"out={tmp_path}"]
+        assert main(["train", *self.words(), *few]) == 0
+        (logged,) = _logged(tmp_path)  # the teacher was trained too, and is no run of the sweep
+        assert (logged.run.run_id, logged.run.sweep_id) == ("agents-run", "sweep1")
+        metric = yaml.safe_load(self.FILE.read_text())["metric"]["name"]
+        assert len(logged.series(metric)) == 1

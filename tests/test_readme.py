@@ -20,7 +20,7 @@ SHOWN = [line for text in TEXTS for line in COMMAND.findall(text)]
 @pytest.mark.parametrize("line", SHOWN)
 def test_commands__compose(line: str) -> None:
     if "optuna" in line or "+search" in line:
-        pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="the extra distill[optuna] is not installed")
+        pytest.importorskip("optuna", reason="the extra distill[optuna] is not installed")
     words = shlex.split(re.split(r"\s{2,}(?![-+']?\w+[=.\[])|\s#", line)[0])[2:]
     found = look(parsed(words), checks=False)
     wrong = ["sead=1", "student=resnet2"]  # what the README shows a mistake with

@@ -247,7 +247,7 @@ def test_train__interval_without_search(
 def test_train__wrong_search(
     typed: str, word: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    pytest.importorskip("optuna")
     monkeypatch.chdir(place)
     assert main(["train", "-m", *CPU, "+search=optimizer", typed]) == 2
     (sentence,) = said(capsys)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +30,12 @@ from distill.signatures import near, root, signature
 
 MULTI = ("teacher", "loss", "scheduler")
 """Groups of which several are chosen at a time."""
+PLUGINS = {
+    "joblib": ("hydra_joblib_launcher", "joblib"),
+    **dict.fromkeys(("slurm", "submitit_slurm", "submitit_local"), ("hydra_submitit_launcher", "slurm")),
+    **dict.fromkeys(("ray", "ray_cluster"), ("hydra_ray_launcher", "ray")),
+}
+"""Package and extra of distill that a launcher needs."""
 GRAMMAR = "write key=value, a list as 'key=[a,b]', and text with special characters as 'key=\"...\"'"
 WRONG = (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError, FileNotFoundError)
 
@@ -163,6 +170,10 @@ class Composer:
             if value in self.options(group.replace(".", "/")):
                 repaired = typed.text.replace(group, group.replace(".", "/"), 1)
                 yield f"{typed.text}: {value} is an option of a group, not a value; write {repaired}", repaired
+            return
+        package, extra = PLUGINS.get(str(value), ("", "")) if group == "hydra/launcher" else ("", "")
+        if package and importlib.util.find_spec(f"hydra_plugins.{package}") is None:
+            yield f"{typed.text}: needs a plugin of Hydra; pip install 'distill[{extra}]'", ""
             return
         values = value if isinstance(value, list) else [value]
         kind = group.rpartition("/")[2]

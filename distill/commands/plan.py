@@ -66,7 +66,8 @@ def _line(title: str, cfg: Config) -> str:
     if is_complete(read_json(folder / RESULT)):
         state = "complete, will be trained again" if cfg["rerun"] else "complete"
     elif (folder / LAST).is_file():
-        state = "interrupted, goes on from its checkpoint"
+        pruned = (read_json(folder / RESULT) or {}).get("status") == "pruned"
+        state = f"{'pruned in a search' if pruned else 'interrupted'}, goes on from its checkpoint"
     return f"  {title}: {_amount(cfg)}, {state}, {folder}"
 
 

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from distill.commands.composing import MULTI, WRONG, Composer, Typed
 from distill.config import Config, ConfigError, plain
+from distill.search.settings import SWEEPER, mistakes
 
 MOST = 200
 """Cells of a sweep that are looked at."""
@@ -93,7 +94,7 @@ def look(
         many = line.multirun or "hydra.mode=MULTIRUN" in line.overrides
         if not many:
             typed = _no_sweeps(typed, found)
-        base, lists = _sweeps(composer, typed, found)
+        base, lists = _sweeps(composer, typed, found, many)
         try:
             config, mistakes = composer.compose(base)
         except WRONG as error:  # without any override, too
@@ -138,12 +139,17 @@ def _no_sweeps(typed: list[Typed], found: Findings) -> list[Typed]:
     return kept
 
 
-def _sweeps(composer: Composer, typed: list[Typed], found: Findings) -> tuple[list[Typed], dict[int, list[Typed]]]:
+def _sweeps(
+    composer: Composer, typed: list[Typed], found: Findings, many: bool
+) -> tuple[list[Typed], dict[int, list[Typed]]]:
     """Return the first cell, and every value of each override that is swept by its place in that cell."""
     lists: dict[int, list[Typed]] = {}
     fixed = [t for t in typed if not t.parsed.is_sweep_override()]
     try:
-        sweeper = composer.full([t.text for t in fixed]).hydra.sweeper
+        whole = composer.full([t.text for t in fixed])
+        sweeper = whole.hydra.sweeper
+        if many and sweeper._target_ == SWEEPER:
+            found.mistakes += mistakes(plain(sweeper), plain_of(whole))
     except WRONG:
         sweeper = OmegaConf.create({"_target_": "hydra._internal.BasicSweeper"})
     every = list(typed)

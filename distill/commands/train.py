@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from distill.config import ConfigError, plain
 from distill.places import CONF
 
 if TYPE_CHECKING:
+    from distill.fit import Pruned
     from distill.results import Result
 
 CURVES = "curves.png"
@@ -29,6 +31,12 @@ MISTAKE = 2
 
 class CellFailed(CompactHydraException):
     """A cell of a sweep ended without a result; Hydra prints the sentence without a traceback."""
+
+
+class CellInterrupted(CellFailed):
+    """A cell of a sweep was told to end by SIGTERM; the sweep shall not go on without it."""
+
+    interrupted = True
 
 
 failed: list[str] = []
@@ -94,11 +102,13 @@ def application(cfg: DictConfig) -> float:
     try:
         return _compare(cfg, list(job.overrides.task), Path(job.runtime.output_dir))
     except Exception as error:
+        from distill.fit import TERMINATED
+
         code, sentence = explain(error)
         if many:
             named = f"[{job.job.num}] {job.job.override_dirname}: {sentence}"
             failed.append(named)
-            raise CellFailed(named) from error
+            raise (CellInterrupted if code == TERMINATED else CellFailed)(named) from error
         _say(sentence)
         sys.exit(code)
     finally:
@@ -108,9 +118,14 @@ def application(cfg: DictConfig) -> float:
 
 def _compare(cfg: DictConfig, overrides: list[str], folder: Path) -> float:
     from distill.comparison import run
-    from distill.fit import rank
+    from distill.fit import Pruned, rank
 
-    result = run(plain(cfg), overrides, checked=True)
+    try:
+        result = run(plain(cfg), overrides, checked=True)
+    except Pruned as given_up:
+        if not rank():
+            keep_pruned(given_up, overrides, folder)
+        return math.nan
     if not rank():
         keep(result, folder, bool(cfg.quiet))
     return result.objective
@@ -123,6 +138,16 @@ def keep(result: Result, folder: Path, quiet: bool) -> None:
     result.save(folder)
     curves(result, folder / CURVES)
     _show(result, folder, quiet)
+
+
+def keep_pruned(given_up: Pruned, overrides: list[str], folder: Path) -> None:
+    """Say in the folder of a trial, and on the terminal, that the pruner of its search gave it up."""
+    from distill.records import write_json
+    from distill.results import SUMMARY
+
+    run = str(given_up.folder)
+    write_json(folder / SUMMARY, {"status": "pruned", "overrides": overrides, "reason": str(given_up), "folder": run})
+    print(f"{given_up}; {run}/ has its record", flush=True)
 
 
 def _show(result: Result, folder: Path, quiet: bool) -> None:

@@ -13,7 +13,9 @@ from distill.records import RESULT, Record, is_complete, read_json
 from distill.results import SUMMARY
 
 SEEDS = {"seed", "seeds"}
-BOOKKEEPING = {"alone", "out", "check", "rerun", "quiet", "tags", "logger", "checkpoint_every", "ckpt_path"}
+BOOKKEEPING = {
+    "alone", "out", "check", "rerun", "quiet", "tags", "logger", "checkpoint_every", "ckpt_path", "trial",
+}  # fmt: skip
 """Overrides that say how a comparison is run, not what is compared."""
 ALONE, DISTILLED = "alone", "distilled"
 
@@ -44,11 +46,12 @@ class Row:
 
 @dataclass
 class Found:
-    """Rows by name and setting, what has no result and why, and what a reader should know."""
+    """Rows by name and setting, what has no result and why, what a reader should know, what a search gave up."""
 
     rows: dict[tuple[str, ...], Row] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    pruned: list[str] = field(default_factory=list)
 
 
 def collect(paths: Iterable[Path]) -> Found:
@@ -68,6 +71,11 @@ def collect(paths: Iterable[Path]) -> Found:
     # where two cells trained the same seed of the same setting, the later one counts
     for file in sorted(summaries, key=lambda f: (f.stat().st_mtime, f)):
         summary = read_json(file)
+        if summary is not None and summary.get("status") == "pruned":
+            done.add(_known(summary["overrides"], BOOKKEEPING))
+            typed = " ".join(o for o in summary["overrides"] if not _ignored(o, BOOKKEEPING))
+            found.pruned.append(f"{typed}: {summary['reason']}")
+            continue
         if summary is None or "folders" not in summary:
             found.warnings.append(f"{file}: not a summary that can be read, left out")
             continue

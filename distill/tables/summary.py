@@ -15,7 +15,9 @@ from rich.table import Table
 
 from distill.records import Record
 from distill.results import RULES, Spread, quantity, rule_of, spread
-from distill.tables.found import ALONE, DISTILLED, Found, Row, collect
+from distill.tables import front
+from distill.tables.found import ALONE, DISTILLED, Found, Row, collect, key_of
+from distill.tables.importance import importances, report
 
 HEADS = ("setting", "distilled %", "alone %", "gain", "teacher %", "val %", "seeds", "params", "train s")
 NOTHING = "–"
@@ -81,8 +83,12 @@ def lines_of(found: Found, rule: str | None) -> tuple[list[Line], str]:
         raise ValueError("--rule val_chosen: some run held out no validation split; use --rule last or best_on_test")
     rule = rule or rule_of(records)
     lines = [line_of(row, rule) for row in found.rows.values()]
-    by_val = rule == "val_chosen"
-    return sorted(lines, key=lambda x: x.val.mean if by_val and x.val else x.main.mean, reverse=True), rule
+    return sorted(lines, key=lambda x: _judged(x, rule), reverse=True), rule
+
+
+def _judged(line: Line, rule: str) -> float:
+    """Return the accuracy that settings are compared by."""
+    return line.val.mean if rule == "val_chosen" and line.val else line.main.mean
 
 
 def common(lines: Sequence[Line]) -> set[str]:
@@ -183,6 +189,25 @@ def show(lines: Sequence[Line], rule: str, markdown: bool) -> None:
     console.print(f"again: {command(lines[0])}", soft_wrap=True)
 
 
+def show_sweep(lines: Sequence[Line], found: Found, paths: Sequence[Path], rule: str) -> None:
+    """Print what several settings say together: Pareto fronts of searches, the importance of each override, pruning."""
+    if sum(1 for path in paths for _ in path.rglob("multirun.yaml")) > 1:
+        print("\nseveral sweeps: give the folder of one for the importance of what it varied")
+        return
+    shared = common(lines)
+    names = [cells_of(line, shared)[0] for line in lines]
+    told: list[str] = []
+    for search in front.searches(paths):
+        told += front.report(search, names, [list(line.row.main.values()) for line in lines])
+    values = [_judged(line, rule) for line in lines]
+    settings = [{key_of(o): o.partition("=")[2] for o in line.row.setting} for line in lines]
+    told += report(importances(settings, values), len(found.pruned))
+    if found.pruned:
+        told += [f"{len(found.pruned)} pruned by the search:", *(f"  {line}" for line in found.pruned)]
+    if told:
+        print("", *told, sep="\n")
+
+
 def main(argv: Sequence[str]) -> int:
     """Run ``distill table``; return 0, 1 when there is nothing to show, 2 for a mistake in the arguments."""
     parser = argparse.ArgumentParser("distill table", description="mean ± std by setting, seeds merged, best first")
@@ -202,6 +227,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"warning: {warning}", file=sys.stderr)
     if lines:
         show(lines, rule, options.markdown)
+        show_sweep(lines, found, options.path, rule)
         if options.csv:
             write_csv(options.csv, lines, rule)
         if options.runs:

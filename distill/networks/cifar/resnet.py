@@ -124,3 +124,14 @@ def resnet8x4(num_classes: int, channels: int = 3) -> ResNet:
 def resnet32x4(num_classes: int, channels: int = 3) -> ResNet:
     """Return the 32-layer network with four times the channels."""
     return ResNet(32, _WIDE, num_classes, channels)
+
+
+def cifar_resnet(depth: int, width: int, num_classes: int, channels: int = 3) -> ResNet:
+    """Return the network of any depth and width, whose stem and stages have 1, 1, 2 and 4 times ``width`` channels.
+
+    Raises:
+        ValueError: when the depth is not 6 n + 2 with n >= 1, or the width is below 1.
+    """
+    if width < 1:
+        raise ValueError(f"width={width} of a CIFAR residual network must be at least 1; 16 is that of resnet20")
+    return ResNet(depth, (width, width, 2 * width, 4 * width), num_classes, channels)
