@@ -121,7 +121,7 @@ def _matched(key: str, student: list[Tap], teacher: list[Tap], owner: str) -> st
     return "\n".join([f"pairs of student and {key}", *_table(rows)])
 
 
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  " + "  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 

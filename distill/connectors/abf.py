@@ -31,11 +31,13 @@ class ABF(nn.Module):
 
     def __init__(self, inputs: int, middle: int, outputs: int, fuse: bool) -> None:
         super().__init__()
-        self.enter = nn.Sequential(nn.Conv2d(inputs, middle, 1, bias=False), BatchNorm(middle))
-        self.leave = nn.Sequential(nn.Conv2d(middle, outputs, 3, padding=1, bias=False), BatchNorm(outputs))
-        self.attention = nn.Conv2d(2 * middle, 2, 1) if fuse else None
-        for layer in (self.enter[0], self.leave[0]):
+        enter = nn.Conv2d(inputs, middle, 1, bias=False)
+        leave = nn.Conv2d(middle, outputs, 3, padding=1, bias=False)
+        for layer in (enter, leave):
             nn.init.kaiming_uniform_(layer.weight, a=1)
+        self.enter = nn.Sequential(enter, BatchNorm(middle))
+        self.leave = nn.Sequential(leave, BatchNorm(outputs))
+        self.attention = nn.Conv2d(2 * middle, 2, 1) if fuse else None
 
     def forward(self, feature: Tensor, deeper: Tensor | None, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Return the feature for the teacher ``(N, outputs, *size)`` and what the next shallower one is fused with.

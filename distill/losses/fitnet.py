@@ -31,7 +31,7 @@ class FitNet(Loss):
     Args:
         student_tap: name of the student's feature.
         teacher_tap: name of the teacher's feature.
-        connector: ``"regressor"``, ``"projector"`` or ``"identity"``, see :mod:`distill.connectors`.
+        connector: one of :data:`distill.connectors.KINDS`, see :func:`distill.connectors.connect`.
     """
 
     connector: nn.Module

@@ -38,8 +38,8 @@ def hcl(student: Tensor, teacher: Tensor) -> Tensor:
         if grid < min(student.shape[-2:]):
             weight /= 2
             total += weight
-            pooled = (F.adaptive_avg_pool2d(maps, grid) for maps in (student, teacher))
-            value = value + weight * F.mse_loss(*pooled)
+            mine, other = (F.adaptive_avg_pool2d(maps, grid) for maps in (student, teacher))
+            value = value + weight * F.mse_loss(mine, other)
     return value / total
 
 

@@ -135,6 +135,6 @@ class SemCKD(Loss):
 
 def _error(student: Tensor, teacher: Tensor, project: nn.Module) -> Tensor:
     """Return the mean squared difference of each sample ``(N,)``, the larger map pooled to the size of the smaller."""
-    size = [min(a, b) for a, b in zip(student.shape[-2:], teacher.shape[-2:], strict=True)]
+    size = min(student.shape[-2], teacher.shape[-2]), min(student.shape[-1], teacher.shape[-1])
     student, teacher = (F.adaptive_avg_pool2d(maps, size) for maps in (student, teacher))
     return (project(student) - teacher).square().mean((1, 2, 3))

@@ -1,7 +1,11 @@
 """ND against loops over samples, and its class means against those of everything seen."""
 
+from pathlib import Path
+
 import pytest
 import torch
+import torch.distributed
+import torch.multiprocessing
 
 from distill.losses.nd import ND, nd
 from distill.outputs import Batch, Outputs, Spec
@@ -73,3 +77,32 @@ def test_forward__evaluation_leaves_the_means() -> None:
 def test_prepare__teacher_that_gives_no_vector() -> None:
     with pytest.raises(ValueError, match="choose one such as pooled"):
         ND("a", "b").prepare({"logits": Spec((4,)), "a": Spec((3,))}, {"b": Spec((3, 4, 4))})
+
+
+def values(features: torch.Tensor, targets: torch.Tensor) -> list[float]:
+    """Return the value of each batch, ``features`` being ``(batches, student and teacher, N, D)``."""
+    loss = ND("a", "b")
+    loss.prepare({"logits": Spec((3,)), "a": Spec((5,))}, {"b": Spec((5,))})
+    found = []
+    for (student, teacher), target in zip(features, targets, strict=True):
+        logits = torch.zeros(len(target), 3)
+        found.append(loss(Outputs(logits, {"a": student}), Outputs(logits, {"b": teacher}), batch(target)).item())
+    return found
+
+
+def half(rank: int, folder: str, features: torch.Tensor, targets: torch.Tensor) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.save(values(features[:, :, rank::2], targets[:, rank::2]), f"{folder}/{rank}")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_forward__two_processes_share_the_class_means(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    features, targets = torch.randn(3, 2, 8, 5), torch.randint(3, (3, 8))
+    arguments = (str(tmp_path), features, targets)
+    torch.multiprocessing.start_processes(half, arguments, nprocs=2, start_method="fork")
+    halves = [torch.load(tmp_path / str(rank), weights_only=True) for rank in range(2)]
+    whole = values(features, targets)
+    assert [(a + b) / 2 for a, b in zip(*halves, strict=True)] == pytest.approx(whole, rel=1e-6)
+    assert halves[0] != halves[1]
