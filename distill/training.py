@@ -107,7 +107,8 @@ def train(cfg: Config, folder: Path, overrides: list[str], title: str, member: M
             parts.data.pace = member.group.pace(parts.data.pace)
         trainer.fit(parts.module, parts.data, ckpt_path=start, weights_only=True)
         if trainer.is_global_zero:
-            pruned = any(isinstance(found, Pruning) and found.stopped for found in trainer.callbacks)
+            callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+            pruned = any(isinstance(found, Pruning) and found.stopped for found in callbacks)
             outcome = _given_up(parts.module) if pruned else _outcome(cfg, parts, trainer, folder)
             write_json(folder / RESULT, record | outcome | {"wall": perf_counter() - began})
         trainer.strategy.barrier()

@@ -60,8 +60,7 @@ class OptunaSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what composes the cells; the launcher is made once the study has said where its trials lie."""
-        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
-        self.node = config.hydra.sweeper
+        self.context, self.task, self.master = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> None:
         """Go on with the study until enough trials have finished, then say which was best.
@@ -81,19 +80,19 @@ class OptunaSweeper(Sweeper):
         from distill.search.settings import mistakes
         from distill.search.space import space
 
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        parser = OverridesParser.create(config_loader=self.context.config_loader)
         texts = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
         self.space, self.fixed = space(parser.parse_overrides(texts))
         if not self.space:
             raise ValueError("hydra.sweeper.params={}: nothing to search; give a key an interval, range or choice")
-        known = plain(OmegaConf.masked_copy(self.config, [key for key in self.config if key != "hydra"]))
-        wrong = list(mistakes(plain(self.node), known))
+        known = plain(OmegaConf.masked_copy(self.master, [str(key) for key in self.master if key != "hydra"]))
+        wrong = list(mistakes(plain(self.master.hydra.sweeper), known))
         if wrong:
             raise ConfigError(wrong)
         self._sampler(0)
         with _quiet_optuna(), self._study(known) as study:
-            self.launcher = Plugins.instance().instantiate_launcher(
-                config=self.config, hydra_context=self.hydra_context, task_function=self.task_function
+            self.cells = Plugins.instance().instantiate_launcher(
+                config=self.master, hydra_context=self.context, task_function=self.task
             )
             self._search(study)
             self._conclude(study)
@@ -102,24 +101,28 @@ class OptunaSweeper(Sweeper):
     def _study(self, known: Mapping[str, Any]) -> Iterator[Study]:
         """Open the study of this search, held against a second process; from here on the sweep's folder is its own."""
         import optuna
+        from optuna.study import StudyDirection
 
         from distill.search.study import PRUNER, absolute, opened
         from distill.tables.found import BOOKKEEPING
 
-        folder = Path(str(self.config.hydra.sweep.dir)).absolute()
+        folder = Path(str(self.master.hydra.sweep.dir)).absolute()
         self.address = absolute(self.storage or f"sqlite:///{folder}/study.db")
         decides = {key: value for key, value in known.items() if key not in BOOKKEEPING}
         what = [decides, {k: str(v) for k, v in self.space.items()}, self.objectives, self.directions]
         study = optuna.create_study(
-            study_name=f"{self.study_name}-{fingerprint(what)}", storage=opened(self.address), load_if_exists=True,
-            directions=self.directions, pruner=build(self.pruner, "hydra.sweeper.pruner") if self.pruner else None,
-        )  # fmt: skip
+            study_name=f"{self.study_name}-{fingerprint(what)}",
+            storage=opened(self.address),
+            load_if_exists=True,
+            directions=[StudyDirection[direction.upper()] for direction in self.directions],
+            pruner=build(self.pruner, "hydra.sweeper.pruner") if self.pruner else None,
+        )
         before = Path(study.user_attrs.get(FOLDER, folder))
         if before != folder and before.is_dir():
             folder = before
-            with read_write(self.config), open_dict(self.config):
-                self.config.hydra.sweep.dir = str(folder)
-                self.config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(str(folder))}")
+            with read_write(self.master), open_dict(self.master):
+                self.master.hydra.sweep.dir = str(folder)
+                self.master.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(str(folder))}")
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / ".lock").open("w") as file:
             try:
@@ -130,7 +133,7 @@ class OptunaSweeper(Sweeper):
             study.set_user_attr(PRUNER, self.pruner)
             self.folder = folder
             write_json(folder / SEARCH, self._described(study))
-            OmegaConf.save(self.config, folder / "multirun.yaml")
+            OmegaConf.save(self.master, folder / "multirun.yaml")
             yield study
 
     def _described(self, study: Study) -> dict[str, Any]:
@@ -174,7 +177,7 @@ class OptunaSweeper(Sweeper):
         for number, params in batch:
             trial = f"{{storage:{quoted(self.address)},study:{quoted(study.study_name)},number:{number}}}"
             cells.append([*self.fixed, *words(params), f"trial={trial}"])
-        returned = self.launcher.launch(cells, initial_job_idx=batch[0][0])
+        returned = self.cells.launch(cells, initial_job_idx=batch[0][0])
         for (number, params), job in zip(batch, returned, strict=True):
             state, values, why = self._outcome(job)
             study.tell(number, values=values, state=_state(state))

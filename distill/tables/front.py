@@ -40,7 +40,8 @@ def front(points: Sequence[Sequence[float]], directions: Sequence[str]) -> list[
 def objective(records: Sequence[Record], name: str) -> float | None:
     """Return an objective of a setting from the records of its seeds; None where it has none."""
     found = [record["accuracy"]["val"] if name == "val_accuracy" else record.get(name) for record in records]
-    return None if None in found else statistics.fmean(found)
+    known = [float(value) for value in found if value is not None]
+    return statistics.fmean(known) if known and len(known) == len(found) else None
 
 
 def report(search: dict[str, Any], names: Sequence[str], records: Sequence[Sequence[Record]]) -> list[str]:

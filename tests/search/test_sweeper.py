@@ -91,12 +91,7 @@ def search(loader: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
 
 
 def good(number: int, cell: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "val_accuracy": 100 * cell["optimizer.lr"],
-        "flops": 10.0 - number,
-        "seconds": {"distilled": 3},
-        "seeds": [0],
-    }
+    return {"val_accuracy": 100 * cell["optimizer.lr"]}
 
 
 def study() -> Any:
