@@ -101,7 +101,7 @@ class Tapped(nn.Module):
         network: maps normalised images ``(N, C, H, W)`` to logits ``(N, K)``.
         input_spec: mean, std and size of the network's input; other sizes are resized (bilinear, antialiased).
         taps: names of the features to return, friendly or module paths; ``path:in`` reads a module's input, and
-            ``map@classifier`` gives the class scores of a linear layer at every position of a map.
+            ``map@classifier`` (``pool:in@fc``) gives the class scores of a linear layer at every position of a map.
         channels_last: keep images, feature maps and 4-D weights with the channels innermost, which convolutions are
             faster with; the results differ by rounding only.
 

@@ -9,6 +9,7 @@ import torch
 
 from distill.bench import BENCHES, main, peers
 from distill.bench.losses import names
+from distill.bench.tensors import peak_of_tensors
 from distill.bench.work import EPOCH, in_an_epoch
 from distill.config import CONF, ConfigError
 
@@ -84,6 +85,23 @@ def test_losses__names_all_of_the_group_and_leaves_out_with_a_reason(
     few += ["dataset.mean=[0.5]", "dataset.std=[0.5]"]
     assert main(["losses", *few, "--rounds", "1", "--steps", "1"]) == 0
     assert "left out: fitnet: no tap 'stage2'" in capsys.readouterr().out
+
+
+def test_peak_of_tensors__by_hand() -> None:
+    x = torch.zeros(256, requires_grad=True)
+
+    def step() -> None:
+        x.grad = None
+        y = x.exp()  # kept for the backward pass
+        z = y + 1  # gone at once
+        del z
+        (y * 2).sum().backward()  # at the peak: y, 2 y and what z was, or y and the gradients of both
+
+    one = 4 * 256
+    assert 3 * one <= peak_of_tensors(step) <= 3 * one + 64
+    held = []
+    assert peak_of_tensors(lambda: held.extend(torch.ones(256) for _ in range(3))) == 3 * one
+    assert peak_of_tensors(lambda: [torch.ones(256) for _ in range(1)].clear()) == one
 
 
 def test_report__is_what_the_kept_records_say(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from distill.bench.loops import clock
 from distill.bench.measured import Measured, alternate
+from distill.bench.tensors import peak_of_tensors
 from distill.bench.work import CIFAR, prepare
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ SAMPLES = 50_000
 BASE = "kd"
 PAIR = [*CIFAR, "pair=resnet32x4_resnet8x4", "dataset=synthetic", "scheduler=constant_temperature"]
 MIB = 2**20
+ENOUGH = 0.5
+"""Seconds of a side in a round after which it is not repeated."""
 
 
 @dataclass
@@ -81,7 +85,7 @@ def measure(options: argparse.Namespace) -> Measured:
             for size, step in _steps(name, options.overrides, device):
                 step()  # a loss that fails does so here
                 memory[side_of(name, size)] = _peak(step, device)
-                sides[side_of(name, size)] = partial(_time, step, options.steps or 5, device)
+                sides[side_of(name, size)] = partial(_time, step, options.steps or 20, device)
         except (ValueError, KeyError, NotImplementedError) as error:
             notes.append(f"left out: {name}: {' '.join(str(error).split())}")
     rounds = alternate(sides, options.rounds)
@@ -155,16 +159,17 @@ def _batch(size: int, data: dict, device: torch.device) -> Batch:
 
 
 def _time(step: Callable[[], None], steps: int, device: torch.device) -> float:
-    """Return milliseconds a step, the median of ``steps``."""
+    """Return milliseconds a step, the median of at most ``steps``; what takes long is not repeated as often."""
     import torch
 
-    taken = []
-    for _ in range(steps):
-        began = time.perf_counter()
+    now = time.perf_counter if device.type == "cuda" else clock
+    taken: list[float] = []
+    while len(taken) < steps and sum(taken) < ENOUGH:
+        began = now()
         step()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        taken.append(time.perf_counter() - began)
+        taken.append(now() - began)
     return 1e3 * statistics.median(taken)
 
 
@@ -178,12 +183,4 @@ def _peak(step: Callable[[], None], device: torch.device) -> float:
         before = torch.cuda.memory_allocated(device)
         step()
         return (torch.cuda.max_memory_allocated(device) - before) / MIB
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        step()
-    found = profile.profiler.kineto_results.events()
-    changes = sorted((e.start_ns(), e.nbytes()) for e in found if e.name() == "[memory]")
-    held = peak = 0
-    for _, size in changes:
-        held += size
-        peak = max(peak, held)
-    return peak / MIB
+    return peak_of_tensors(step) / MIB

@@ -82,7 +82,7 @@ class SDD(Loss):
     """KD of regions at several scales.
 
     Args:
-        student_tap: tap ``map@classifier`` of the student, such as ``stage3@fc``, see :mod:`distill.taps`.
+        student_tap: tap ``map@classifier`` of the student, such as ``pool:in@fc``, see :mod:`distill.taps`.
         teacher_tap: the same of the teacher.
         temperature: T; divides both logits.
         scales: numbers of rows and columns that the maps are cut into; 1 is the whole map.
@@ -97,8 +97,8 @@ class SDD(Loss):
 
     def __init__(
         self,
-        student_tap: str = "stage3@fc",
-        teacher_tap: str = "stage3@fc",
+        student_tap: str = "pool:in@fc",
+        teacher_tap: str = "pool:in@fc",
         temperature: float | Schedule | Adaptive = 4.0,
         scales: Sequence[int] = (1, 2, 4),
         beta: float | Schedule = 2.0,
@@ -130,7 +130,7 @@ class SDD(Loss):
                 raise ValueError(
                     f"taps {taps['student']!r} {shapes[0]} and {taps['teacher']!r} {shapes[1]}: {name!r} must be class "
                     f"scores at every position, ({classes}, height, width), at least {most} x {most} of them; "
-                    "name a map and a linear layer, such as stage3@fc"
+                    "name a map and a linear layer, such as pool:in@fc"
                 )
         require_same_classes(student, teacher)
 

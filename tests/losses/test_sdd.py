@@ -100,11 +100,11 @@ def test_tap__a_classifier_that_is_not_there() -> None:
 
 @pytest.mark.parametrize("shape", [(6, 4, 4), (5, 2, 4), (5, 4)])
 def test_prepare__refuses_what_is_no_map_of_class_scores(shape: tuple[int, ...]) -> None:
-    good = {"logits": Spec((5,)), "stage3@fc": Spec((5, 4, 4))}
+    good = {"logits": Spec((5,)), "pool:in@fc": Spec((5, 4, 4))}
     with pytest.raises(
-        ValueError, match="'stage3@fc' must be class scores at every position, .* at least 4 x 4 of them"
+        ValueError, match="'pool:in@fc' must be class scores at every position, .* at least 4 x 4 of them"
     ):
-        SDD().prepare(good, {**good, "stage3@fc": Spec(shape)})
+        SDD().prepare(good, {**good, "pool:in@fc": Spec(shape)})
 
 
 @pytest.mark.parametrize("scales", [[], [0, 1]])

@@ -38,6 +38,6 @@ LOGITS = [
         "sdd",
         "distill.losses.sdd.SDD",
         {"temperature": 4.0},
-        {"stage3@fc": ((CLASSES, 4, 4), (CLASSES, 4, 4))},
+        {"pool:in@fc": ((CLASSES, 4, 4), (CLASSES, 4, 4))},
     ),
 ]
