@@ -6,8 +6,8 @@ that ``T_s + T_t = 2 T``; the loss has the factor ``T_s T_t`` for T^2. The gradi
 
 Known to go wrong: the authors call their derivation of these formulas wrong (erratum in their code), the results not.
 A largest logit of 0 or less turns the sign of a temperature, and m_s = -m_t divides by 0: here the logits are centred
-over the classes first (in training their mean stays near 0 anyway), and T_s and T_t are at least ``low``. The paper's loss also has a plain
-KD term, see conf/scheduler/dtkd_temperature.yaml.
+over the classes first (in training their mean hardly moves anyway), and T_s and T_t are at least ``low``. The paper's
+loss also has a plain KD term, see ``+experiment=dtkd``.
 """
 
 from __future__ import annotations
