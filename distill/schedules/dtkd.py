@@ -51,8 +51,8 @@ class DTKD(Adaptive):
         """Return T of the student and T of the teacher by sample ``(N,)``."""
         if self.strict_reference:
             return shares(student.float().amax(1), teacher.float().amax(1), self.temperature)
-        largest = [centred(logits).amax(1) for logits in (student, teacher)]
-        silent = largest[0] + largest[1] < TINY
-        t_s, t_t = shares(*(m.masked_fill(silent, 1.0) for m in largest), self.temperature)
+        m_s, m_t = centred(student).amax(1), centred(teacher).amax(1)
+        silent = m_s + m_t < TINY
+        t_s, t_t = shares(m_s.masked_fill(silent, 1.0), m_t.masked_fill(silent, 1.0), self.temperature)
         high = 2 * self.temperature - self.low
         return torch.clamp(t_s, self.low, high), torch.clamp(t_t, self.low, high)

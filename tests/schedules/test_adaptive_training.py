@@ -17,7 +17,8 @@ from tests.test_resume import exact, killed_at
 
 TARGETS = {
     "ctkd": "ctkd.CTKD", "instance": "ctkd_instance.InstanceCTKD", "certainty": "certainty.Certainty",
-    "max_logit": "max_logit.MaxLogit", "dtkd": "dtkd.DTKD", "entropy": "entropy_match.EntropyMatch", "gap": "gap.Gap",
+    "max_logit": "max_logit.MaxLogit,scale:9",
+    "dtkd": "dtkd.DTKD", "entropy": "entropy_match.EntropyMatch,low:0.001", "gap": "gap.Gap,by:agreement",
 }  # fmt: skip
 TERMS = [
     f"+loss.{name}={{_target_:distill.losses.kd.KD,weight:0.2,temperature:{{_target_:distill.schedules.{target}}}}}"
@@ -57,7 +58,7 @@ def test_fit__killed_and_started_again_is_bit_identical(more: list[str], tmp_pat
 
 def test_fit__a_learned_temperature_moves_with_the_optimizer_and_is_saved(tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    cfg = config(tmp_path, "loss.ctkd.temperature.decay_loops=1", "trainer.max_epochs=2")
+    cfg = config(tmp_path, "+loss.ctkd.temperature.decay_loops=1", "trainer.max_epochs=2")
     fit(cfg, [], "learned")
     state = torch.load(folder_of(cfg) / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
     assert state["objective.losses.ctkd.temperature.theta"].item() != 1.0
