@@ -243,6 +243,8 @@ def _module(
         "accumulate": accumulated(cfg),
         "clip": cfg["trainer"].get("gradient_clip_val"),
         "clip_algorithm": cfg["trainer"].get("gradient_clip_algorithm") or "norm",
+        "control": cfg["control"],
+        "term_gradients": cfg["term_gradients"],
     }
     if not teachers:
         if objective.reads_teacher:

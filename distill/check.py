@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from distill.config import Config, Root
+from distill.config import Config, Control, Root
 from distill.kinds import ANY, UNKNOWN, Kind, accepts, describe, shown, union
 from distill.resolving import resolve
 from distill.signatures import makes, mistakes, near, root
@@ -27,6 +27,7 @@ LEAST = {
     "seed": 0, "seeds": 1, "checkpoint_every": 1, "trainer.max_epochs": 1, "trainer.check_val_every_n_epoch": 1,
     "trainer.accumulate_grad_batches": 1, "trainer.log_every_n_steps": 1,
 }  # fmt: skip
+CONTROLS = [control.value for control in Control if control is not Control.none]
 NEEDED = ("teacher", "loss", "scheduler", "student", "dataset", "optimizer", "trainer")
 """Groups that must be mappings before anything in them can be looked at."""
 WEIGHT = union(Kind("float"), Kind("object", values=("distill.schedules.base.Schedule",)))
@@ -120,6 +121,8 @@ def _scalars(config: Config) -> Iterator[str]:
         )
     if config["together"] is True and config["trainer"].get("devices") not in (1, "1", "auto"):
         yield f"together=true: trains on one device; set trainer.devices=1, not {shown(config['trainer']['devices'])}"
+    if config["control"] in CONTROLS and not config["teacher"]:
+        yield f"control={config['control']}: there is no teacher; choose one with teacher=..., or control=none"
     decay = config["ema_decay"]
     if isinstance(decay, int | float) and not 0 <= decay < 1:
         yield f"ema_decay={decay}: must be in [0, 1), such as 0.999; null averages nothing"

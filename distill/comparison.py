@@ -136,15 +136,15 @@ def _title(what: str, seed: int, seeds: Sequence[int]) -> str:
 
 def alone(cfg: Mapping[str, Any], seed: int) -> Config:
     """Return the resolved config of the same student trained with cross-entropy and no teacher."""
-    return resolved({**cfg, "teacher": {}, "cache": {}, "loss": {"ce": CE}, "seed": seed})
+    return resolved({**cfg, "teacher": {}, "cache": {}, "control": "none", "loss": {"ce": CE}, "seed": seed})
 
 
 def teacher_config(cfg: Mapping[str, Any], name: str) -> Config:
     """Return the resolved config that trains a teacher: its network as student, its ``training`` laid on top."""
     node = cfg["teacher"][name]
     plain = {
-        "teacher": {}, "cache": {}, "loss": {"ce": CE}, "ema_decay": None, "compile": False, "data_seed": None,
-        "trial": None,
+        "teacher": {}, "cache": {}, "control": "none", "loss": {"ce": CE}, "ema_decay": None, "compile": False,
+        "data_seed": None, "trial": None,
     }  # fmt: skip
     return resolved(merged({**cfg, "student": node["network"], **plain}, node["training"]))
 

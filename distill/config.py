@@ -49,6 +49,15 @@ class Interval(Enum):
     step = "step"
 
 
+class Control(Enum):
+    """What is taken away from the teacher, to see what of a gain is left."""
+
+    none = "none"
+    shuffled_teacher = "shuffled_teacher"
+    uniform_teacher = "uniform_teacher"
+    random_teacher = "random_teacher"
+
+
 class Average(Enum):
     """What is averaged over several teachers."""
 
@@ -74,6 +83,8 @@ class Root:
     ema_decay: float | None = None  # exponential moving average of the student's weights; null for none
     schedule_interval: Interval = Interval.epoch  # how often schedules move: epoch or step
     teacher_average: Average = Average.logits  # with several teachers
+    control: Control = Control.none  # shuffled_teacher, uniform_teacher, random_teacher: told instead
+    term_gradients: bool = True  # log the norm of each term's gradient, on the first batch of an epoch
     checkpoint_every: int | None = None  # steps between checkpoints inside an epoch; null: at the end of each epoch
     ckpt_path: str | None = None  # checkpoint to start from; null: the run's own last one, where it was interrupted
     tags: list[str] = field(default_factory=list)  # free words kept in the record and sent to the logger
@@ -95,7 +106,7 @@ ConfigStore.instance().store(name="root", node=Root)
 
 IRRELEVANT = {
     "pair", "seeds", "alone", "out", "check", "rerun", "quiet", "tags", "together", "logger", "scheduler",
-    "checkpoint_every", "ckpt_path", "trial",
+    "checkpoint_every", "ckpt_path", "trial", "term_gradients",
 }  # fmt: skip
 """Root keys that do not change what one training computes; ``scheduler`` is interpolated into the terms by then."""
 

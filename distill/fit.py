@@ -63,13 +63,17 @@ def identity(cfg: Config) -> Config:
     # what is kept of an answer is part of the result; where it is kept is not
     cache = {k: v for k, v in (cfg.get("cache") or {}).items() if k not in WHERE_CACHED} if teachers else {}
     own = {"teacher": teachers, "data_seed": cfg["seed"] if cfg["data_seed"] is None else cfg["data_seed"]}
+    if kept.get("control", "none") == "none" or not teachers:
+        kept.pop("control", None)  # runs from before there were controls are still found
     return {**kept, **own, **({"cache": cache} if cache else {})}
 
 
 def label(cfg: Config) -> str:
-    """Return a short readable name of a run: dataset, student, terms, seed."""
+    """Return a short readable name of a run: dataset, student, terms, control, seed."""
     data = cfg["dataset"]["_target_"].rpartition(".")[2].lower()
     terms = "+".join(cfg["loss"]) if cfg["teacher"] else "alone"
+    if cfg["teacher"] and cfg.get("control", "none") != "none":
+        terms += f"-{cfg['control']}"
     return f"{data}-{network_name(cfg['student'])}-{terms}-s{cfg['seed']}"
 
 

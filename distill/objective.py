@@ -106,6 +106,11 @@ class Objective(nn.Module):
             except ValueError as error:
                 raise ValueError(f"loss.{name}: {error}") from error
 
+        if self.adaptive:
+            classes = student["logits"].shape[-1]
+            for part in self.adaptive.values():
+                part.prepare(classes)
+
     def meet(self, data: TrainingSet) -> None:
         """Tell every loss what is trained on.
 
@@ -118,8 +123,17 @@ class Objective(nn.Module):
             except ValueError as error:
                 raise ValueError(f"loss.{name}: {error}") from error
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-        """Return the total and the unweighted value of each term in order, detached; 0 for one that is skipped."""
+    def forward(
+        self, student: Outputs, teacher: Outputs | None, batch: Batch, parts: dict[str, Tensor] | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the total and the unweighted value of each term in order, detached; 0 for one that is skipped.
+
+        Args:
+            student: what the student says of the batch.
+            teacher: what the teacher says of it, where a term reads it.
+            batch: what both say it of.
+            parts: filled with each computed term times its weight, whose sum is the total.
+        """
         total: Tensor | None = None
         values: dict[str, Tensor] = {}
         for name, weight in self.weights.items():
@@ -127,6 +141,8 @@ class Objective(nn.Module):
                 value = self._loss(name)(student, teacher, batch)
                 values[name] = value.detach()
                 weighted = value if weight == 1 else weight * value
+                if parts is not None:
+                    parts[name] = weighted
                 total = weighted if total is None else total + weighted
         if total is None or len(values) < len(self.weights):
             zero = student.logits.new_zeros((), dtype=torch.float32)

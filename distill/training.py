@@ -18,6 +18,7 @@ from pytorch_lightning.callbacks import Callback, Checkpoint, EMAWeightAveraging
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from safetensors.torch import save_file
 from torch import Tensor
+from torch._functorch import config as functorch_config
 from torch.utils.flop_counter import FlopCounterMode
 
 from distill import records
@@ -101,6 +102,8 @@ def train(cfg: Config, folder: Path, overrides: list[str], title: str, member: M
         if cfg["cache"] and cfg["cache"]["fill"] == "ahead":
             fill_ahead(parts, trainer.strategy.root_device, cfg["quiet"] or member is not None)
         if cfg["compile"]:
+            # the graph is gone through once a term where their gradients are measured
+            functorch_config.donated_buffer = not cfg["term_gradients"]
             parts.student.network.compile()
         parts.data.pace = pace(cfg, parts, trainer.strategy.root_device)
         if member is not None:

@@ -20,6 +20,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from distill.data.loader import Chunk
+from distill.modules.controls import controlled
+from distill.modules.pulls import Pulls
 from distill.objective import Objective
 from distill.outputs import Batch, Outputs
 from distill.schedules.base import Progress
@@ -79,6 +81,9 @@ class DistillationModule(pl.LightningModule):
         accumulate: batches whose gradients are averaged into one optimizer step.
         clip: largest gradient norm, or value; None for any.
         clip_algorithm: ``"norm"`` or ``"value"``.
+        control: what the student is told instead of the teacher's outputs, see :mod:`distill.modules.controls`, or
+            ``"none"``; agreement is with what the teacher said all the same.
+        term_gradients: measure the gradient norm of each weighted term on the first batch of an epoch.
 
     Attributes:
         history: one dict of plain numbers an epoch; part of the checkpoint.
@@ -96,6 +101,8 @@ class DistillationModule(pl.LightningModule):
         accumulate: int = 1,
         clip: float | None = None,
         clip_algorithm: str = "norm",
+        control: str = "none",
+        term_gradients: bool = False,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -107,12 +114,14 @@ class DistillationModule(pl.LightningModule):
         self.seed = seed
         self.schedule_interval = schedule_interval
         self.accumulate, self.clip, self.clipper = accumulate, clip, CLIPPERS[clip_algorithm]
+        self.control, self.term_gradients = control, term_gradients
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
         self.provenance: dict[str, Any] = {}
         # Plain tensors, not buffers, which weight averaging would average and swap: the sum of each term; then of
         # loss, correct, agreeing with the teacher, seen by it, samples, gradient norms, their number
         self.sums = torch.zeros(len(objective.names) + 7, dtype=torch.float64)
+        self.pulls = Pulls(objective.names)
         self.first_bad = torch.full((len(objective.names) + 1,), -1)
         self._eval: dict[str, Tensor] = {}
         self._row: dict[str, float] = {}
@@ -139,6 +148,7 @@ class DistillationModule(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         self.sums, self.first_bad = self.sums.to(self.device), self.first_bad.to(self.device)
+        self.pulls.sums = self.pulls.sums.to(self.device)
 
     def on_train_start(self) -> None:
         self._started = perf_counter() - self.seconds
@@ -166,12 +176,12 @@ class DistillationModule(pl.LightningModule):
         for number, batch in enumerate(chunk.batches, chunk.first):
             if done == limit:
                 break
-            self._reseed(done, number)
+            seed = self._reseed(done, number)
             if self.schedule_interval == "step":
                 steps = -(-chunk.total // self.accumulate) * (self.trainer.max_epochs or 1)
                 self._set_progress(done / max((steps if limit < 0 else min(steps, limit)) - 1, 1))
             last = (number + 1) % self.accumulate == 0 or number + 1 == chunk.total
-            seen.append(self._learn(batch, done, last))
+            seen.append(self._learn(batch, done, last, seed, number == 0 and self.term_gradients))
             if last:
                 self._update(optimizer, number - number % self.accumulate)
                 done += 1
@@ -182,26 +192,29 @@ class DistillationModule(pl.LightningModule):
         if self.device.type == "cpu" or chunk.first // self._log_every % 10 == 0:
             self.raise_if_diverged()
 
-    def _reseed(self, step: int, number: int) -> None:
+    def _reseed(self, step: int, number: int) -> int:
         # what dropout draws depends on the step alone, so that a resumed run draws it again; the generators
         # themselves, because torch.manual_seed takes 180 us to visit every kind of device
         seed = (self.seed + 1) * 1_000_003 + step * 4099 + number * 127 + self.global_rank
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.default_generators[self.device.index or 0].manual_seed(seed)
+        return seed
 
-    def _learn(self, batch: Batch, step: int, last: bool) -> _Seen:
+    def _learn(self, batch: Batch, step: int, last: bool, seed: int, measured: bool) -> _Seen:
         """Add the gradient of one batch."""
-        seen, views = self.objective.expand(batch)
-        student = self.student(seen.inputs)
-        teacher = self.teach(seen) if self.objective.reads_teacher else None
-        if views:
-            student, teacher = student.divided(views), None if teacher is None else teacher.divided(views)
-        total, terms = self.objective(student, teacher, batch)
+        student, said = self._ask(batch)
+        teacher = said
+        if said is not None and self.control != "none":
+            teacher = controlled(said, self.control, seed ^ 0x5DEECE66)  # not the stream that dropout draws from
+        parts: dict[str, Tensor] | None = {} if measured else None
+        total, terms = self.objective(student, teacher, batch, parts)
         loss = total / self.accumulate if self.accumulate > 1 else total
         strategy = self.trainer.strategy
         # gradients in the precision of the forward pass, not in what autocast would make of the backward one
         with torch.autocast(self.device.type, enabled=False) if torch.is_autocast_enabled(self.device.type) else _AS_IS:
+            if parts:
+                self.pulls.measure(parts, self.student, self._scaler)
             if not loss.requires_grad:
                 pass  # every term has weight 0 for now
             elif self.trainer.world_size == 1 and self._scaler is None:
@@ -211,8 +224,17 @@ class DistillationModule(pl.LightningModule):
             else:
                 with strategy.block_backward_sync():
                     self.manual_backward(loss)
-        told = None if teacher is None else teacher.logits.argmax(1)
+        told = None if said is None else said.logits.argmax(1)
         return _Seen(step, [*terms, total.detach()], student.logits.argmax(1), told, batch.target)
+
+    def _ask(self, batch: Batch) -> tuple[Outputs, Outputs | None]:
+        """Return what student and teacher say of a batch, and of the further views that a term looks at."""
+        seen, views = self.objective.expand(batch)
+        student = self.student(seen.inputs)
+        teacher = self.teach(seen) if self.objective.reads_teacher else None
+        if not views:
+            return student, teacher
+        return student.divided(views), None if teacher is None else teacher.divided(views)
 
     @property
     def _scaler(self) -> Any:
@@ -292,6 +314,7 @@ class DistillationModule(pl.LightningModule):
             row["train/agreement"] = 100 * agree / seen
         if norms:
             row["train/grad_norm"] = norm / norms
+        row |= self.pulls.take(self.trainer.strategy) if self.term_gradients else {}
         row |= {f"schedule/{k}": v for k, v in self.objective.values.items()}
         for key, temperature in self.objective.adaptive.items():
             tally = self.trainer.strategy.reduce(temperature.tally.to(self.device, copy=True), reduce_op="sum")
@@ -342,6 +365,7 @@ class DistillationModule(pl.LightningModule):
             "history": self.history,
             "seconds": perf_counter() - self._started,
             "sums": self.sums.cpu(),
+            "pulls": self.pulls.sums.cpu(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -349,3 +373,4 @@ class DistillationModule(pl.LightningModule):
         self.history = list(kept["history"])
         self.seconds = float(kept["seconds"])
         self.sums = kept["sums"].to(self.device)
+        self.pulls.sums = kept.get("pulls", self.pulls.sums).to(self.device)  # older checkpoints have none

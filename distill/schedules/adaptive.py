@@ -6,6 +6,7 @@ Options of the config group ``scheduler`` beside the schedules that follow the c
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -33,6 +34,9 @@ class Adaptive(nn.Module, ABC):
         super().__init__()
         # no buffer, which DDP would overwrite by that of rank 0 and weight averaging would average
         self.tally = torch.zeros(2, dtype=torch.float64)
+
+    def prepare(self, classes: int) -> None:  # noqa: B027 - most ask for no size
+        """Build what depends on the number of classes; called once, before the optimizer is made."""
 
     def set_progress(self, progress: Progress) -> None:  # noqa: B027 - most do not follow the clock
         """Learn where training stands; called when schedules move."""
@@ -69,3 +73,19 @@ class Adaptive(nn.Module, ABC):
     def set_extra_state(self, state: Tensor) -> None:
         """Take up :meth:`get_extra_state`."""
         self.tally = state.to(self.tally.device).clone()
+
+
+def require_bounds(low: float, high: float) -> None:
+    """Refuse bounds of a temperature that are out of order, infinite, or not above 0.
+
+    Raises:
+        ValueError: names ``low`` and ``high`` and their values.
+    """
+    if not 0 < low <= high < math.inf:
+        raise ValueError(f"low={low:g}, high={high:g}: must be finite temperatures with 0 < low <= high")
+
+
+def centred(logits: Tensor) -> Tensor:
+    """Return logits ``(N, K)`` in float32 with mean 0 over the classes, which no softmax sees; the largest is >= 0."""
+    logits = logits.float()
+    return logits - logits.mean(1, keepdim=True)

@@ -9,11 +9,12 @@ from distill.outputs import Batch, Outputs, Spec, TrainingSet
 from .families.blocks import BLOCKS
 from .families.features import FEATURES
 from .families.logits import LOGITS
+from .families.phases import PHASES
 from .families.relations import RELATIONS
 from .families.setting import CLASSES, Setting
 from .families.views import VIEWS
 
-SETTINGS: list[Setting] = [*LOGITS, *FEATURES, *BLOCKS, *RELATIONS, *VIEWS]
+SETTINGS: list[Setting] = [*LOGITS, *FEATURES, *BLOCKS, *RELATIONS, *VIEWS, *PHASES]
 
 
 def build(setting: Setting) -> Loss:

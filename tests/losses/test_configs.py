@@ -119,6 +119,10 @@ def test_loss_yaml__composes_and_builds(path: Path, config) -> None:
 def test_temperature_yaml__moves_kd(path: Path, config) -> None:
     built = objective(config(f"scheduler=[{path.stem}]")["loss"])
     assert built.names == ["ce", "kd"]
+    if isinstance(built.losses["kd"].temperature, Adaptive):
+        assert built.adaptive == {"kd.temperature": built.losses["kd"].temperature}
+        assert built.adaptive["kd.temperature"].low > 0
+        return
     for fraction in (0.0, 0.5, 1.0):
         built.set_progress(Progress(fraction))
         assert built.values.keys() == {"kd.temperature"}
