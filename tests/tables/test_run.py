@@ -165,7 +165,6 @@ def test_look__says_what_is_wrong_with_a_list_of_cells(content: str | None, sent
     if content is not None:
         file.write_text(content)
     found = look(parsed(["-m", "hydra/sweeper=cells", f"hydra.sweeper.file={file}"]), checks=False)
-    assert found.cells == [] or content is not None
     assert [m for m in found.mistakes if sentence in m]
 
 
