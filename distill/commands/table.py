@@ -121,48 +121,6 @@ def _store(table: Table, line: argparse.Namespace, overrides: Sequence[str]) -> 
     return Store(table, line.out / "smoke" if line.smoke else line.out, tuple(overrides), line.smoke)
 
 
-def selected(table: Table, only: Sequence[str], seeds: int | None) -> list[Cell]:
-    """Return the cells that are asked for, the first seed of all before the second of any.
-
-    Args:
-        table: declared table.
-        only: texts such as ``row=kd,dkd`` or ``row=kd,seed=0``.
-        seeds: how many seeds; None for all.
-
-    Raises:
-        ConfigError: when a word names no row, column or seed of the table.
-    """
-    from distill.config import ConfigError
-    from distill.signatures import near
-
-    known = {
-        "row": [line.key for line in table.rows if line.arm != "teacher"],
-        "column": [line.key for line in table.columns],
-        "seed": [str(seed) for seed in table.seeds],
-    }
-    wanted: dict[str, list[str]] = {}
-    found, key = [], ""
-    for word in (word for text in only for word in text.split(",")):
-        key, value = word.split("=", 1) if "=" in word else (key, word)
-        if key not in known:
-            found.append(f"--only {word}: write row=..., column=... or seed=...")
-        elif value not in known[key]:
-            found.append(f"--only {key}={value}: no such {key}; {near(value, known[key])}")
-        wanted.setdefault(key, []).append(value)
-    if seeds is not None and not 1 <= seeds <= len(table.seeds):
-        found.append(f"--seeds {seeds}: must be between 1 and {len(table.seeds)}, the seeds of the table")
-    if found:
-        raise ConfigError(found)
-    chosen = {kind: set(wanted.get(kind, names)) for kind, names in known.items()}
-    cells = [
-        cell
-        for cell in table
-        if cell.row in chosen["row"] and cell.column in chosen["column"] and str(cell.seed) in chosen["seed"]
-    ]
-    kept = [cell for cell in cells if seeds is None or cell.seed in table.seeds[:seeds]]
-    return sorted(kept, key=lambda cell: table.seeds.index(cell.seed))
-
-
 def _overrides(line: argparse.Namespace) -> tuple[list[str], list[str]]:
     """Return the overrides of cells, and those of Hydra's own, which steer a launcher."""
     hydra = [text for text in line.more if text.lstrip("+~").startswith(("hydra.", "hydra/"))]
@@ -172,6 +130,7 @@ def _overrides(line: argparse.Namespace) -> tuple[list[str], list[str]]:
 def run(table: Table, line: argparse.Namespace) -> int:
     """Run the cells that have no result; return 1 when one failed."""
     from distill.tables.checking import Configs, check, places
+    from distill.tables.selection import selected, slots_of
     from distill.tables.status import FINISHED, states
     from distill.tables.store import RUNNING
 
@@ -194,7 +153,7 @@ def run(table: Table, line: argparse.Namespace) -> int:
         if not line.launcher:
             from distill.tables.run import run as start
 
-            failed = start(store, todo, len(cells) - len(todo), _slots(line.slots), configs)
+            failed = start(store, todo, len(cells) - len(todo), slots_of(line.slots), configs)
     if line.launcher:  # outside: Hydra composes for one at a time
         from distill.tables.run import launch
 
@@ -206,23 +165,16 @@ def run(table: Table, line: argparse.Namespace) -> int:
     return int(failed > 0)
 
 
-def _slots(text: str | None) -> Any:
-    if text is None or text.isdigit():
-        return None if text is None else int(text)
-    import yaml  # type: ignore[import-untyped]
-
-    return yaml.safe_load(text if text.startswith("[") else f"[{text}]")
-
-
 def _price(store: Store, todo: Sequence[Cell], configs: Any, line: argparse.Namespace) -> int:
     from distill.cells import environments
     from distill.tables.cost import costs
     from distill.tables.progress import duration
+    from distill.tables.selection import slots_of
 
     found = costs(store, todo, configs)
     for cell, cost in found.items():
         print(f"{cell}: {'?' if cost.seconds is None else duration(cost.seconds)} ({cost.how})")
-    slots = len(environments(_slots(line.slots)))
+    slots = len(environments(slots_of(line.slots)))
     known = [cost.seconds for cost in found.values() if cost.seconds is not None]
     unknown = f", {len(found) - len(known)} of unknown cost" if len(known) < len(found) else ""
     total = f"{duration(sum(known))} of training, about {duration(sum(known) / slots)} with {slots} cells at a time"
@@ -232,6 +184,7 @@ def _price(store: Store, todo: Sequence[Cell], configs: Any, line: argparse.Name
 
 def status(table: Table, line: argparse.Namespace) -> int:
     """Print how far the table is; return 1 when cells have no result."""
+    from distill.tables.selection import selected
     from distill.tables.status import FINISHED, show, states
 
     store = _store(table, line, _overrides(line)[0])
@@ -277,6 +230,7 @@ def check(table: Table, line: argparse.Namespace) -> int:
     """Say every mistake in the table's cells; return 2 when there is one."""
     from distill.tables.checking import Configs, places
     from distill.tables.checking import check as look
+    from distill.tables.selection import selected
 
     began = time.perf_counter()
     store = _store(table, line, _overrides(line)[0])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
 
 from distill.config import ConfigError, compose
 from distill.tables.spec import Matched
@@ -27,7 +30,8 @@ def control(overrides: tuple[str, ...], matched: Matched) -> tuple[str, ...]:
         ConfigError: when the row does not compose, or no term of it has a temperature and T^2.
     """
     try:
-        config = compose(overrides)
+        with _composition_of_its_own():
+            config = compose(overrides)
     except Exception as error:  # whatever Hydra raises; `check` of the row itself says it in full
         reason = str(error).splitlines()[0]
         raise ConfigError([f"matched: of={matched.of}: the row does not compose ({reason}); correct it"]) from error
@@ -42,6 +46,17 @@ def control(overrides: tuple[str, ...], matched: Matched) -> tuple[str, ...]:
         known = "no term has both temperature and t2=true"
         raise ConfigError([f"matched: of={matched.of}: {known} in its loss=[{terms}]; choose another row"])
     return tuple(found)
+
+
+@contextmanager
+def _composition_of_its_own() -> Iterator[None]:
+    """Set aside the composition that is under way, for Hydra knows one at a time."""
+    under_way = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = under_way
 
 
 def written(value: Any) -> str:

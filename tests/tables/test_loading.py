@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from distill.commands.composing import Composer
 from distill.config import ConfigError, compose, resolved
 from distill.objective import Objective
 from distill.schedules.base import Progress
@@ -117,6 +118,13 @@ def test_control__follows_a_scheduled_weight_too() -> None:
     objective = _objective(resolved(compose([*row, *control(row, Matched("x", 2.0))])))
     objective.set_progress(Progress(0.25, 2, 5))
     assert objective.weights["kd"] == pytest.approx(0.25 * 4.0**2)
+
+
+def test_control__within_another_composition() -> None:
+    with Composer() as composer:
+        first = composer.full(["seed=1"])
+        assert control(("loss.kd.weight=0.7",), Matched("x", 3.0))[0] == "loss.kd.temperature=3.0"
+        assert composer.full(["seed=2"]).seed == first.seed + 1
 
 
 def test_control__needs_a_term_with_a_temperature() -> None:
