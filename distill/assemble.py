@@ -14,6 +14,7 @@ from distill.check import TEACHER_KEYS, TERM_KEYS
 from distill.config import Config, ConfigError, build
 from distill.data.base import ImageData
 from distill.losses.base import Loss
+from distill.modules.apart import refused
 from distill.modules.base import DistillationModule
 from distill.modules.multi_teacher import MultiTeacher, join
 from distill.modules.single_teacher import SingleTeacher
@@ -232,10 +233,14 @@ def _refuse_views(cfg: Config, term: str, teachers: Mapping[str, Teacher]) -> No
 def _module(
     cfg: Config, data: ImageData, student: Tapped, teachers: dict[str, Teacher], objective: Objective
 ) -> DistillationModule:
+    optimizer = build(cfg["optimizer"], "optimizer", partial=True)
+    reason = refused(optimizer, cfg["trainer"], cfg["compile"])
+    if reason is not None:
+        raise ConfigError([reason])
     settings = {
         "student": student,
         "objective": objective,
-        "optimizer": build(cfg["optimizer"], "optimizer", partial=True),
+        "optimizer": optimizer,
         "lr_scheduler": build(cfg["lr_scheduler"], "lr_scheduler", partial=True) if cfg["lr_scheduler"] else None,
         "eval_names": data.eval_names,
         "seed": cfg["seed"],

@@ -118,8 +118,22 @@ class Objective(nn.Module):
             except ValueError as error:
                 raise ValueError(f"loss.{name}: {error}") from error
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-        """Return the total and the unweighted value of each term in order, detached; 0 for one that is skipped."""
+    @property
+    def splits(self) -> bool:
+        """Whether some terms read the teacher and others do not, whatever their weights are now."""
+        return len({self._loss(name).reads_teacher for name in self.losses}) == 2
+
+    def forward(
+        self, student: Outputs, teacher: Outputs | None, batch: Batch, taught: list[Tensor] | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the total and the unweighted value of each term in order, detached; 0 for one that is skipped.
+
+        Args:
+            student: what the student says of the batch.
+            teacher: what the teacher says of it.
+            batch: the batch.
+            taught: is given the weighted value of each term that reads the teacher, for whoever wants them apart.
+        """
         total: Tensor | None = None
         values: dict[str, Tensor] = {}
         for name, weight in self.weights.items():
@@ -128,6 +142,8 @@ class Objective(nn.Module):
                 values[name] = value.detach()
                 weighted = value if weight == 1 else weight * value
                 total = weighted if total is None else total + weighted
+                if taught is not None and self._loss(name).reads_teacher:
+                    taught.append(weighted)
         if total is None or len(values) < len(self.weights):
             zero = student.logits.new_zeros((), dtype=torch.float32)
             total = zero if total is None else total
