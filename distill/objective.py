@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from distill.grafts import Wish
 from distill.losses.base import Loss
 from distill.outputs import Batch, Outputs, Specs, TrainingSet
 from distill.schedules.adaptive import Adaptive
@@ -73,6 +74,12 @@ class Objective(nn.Module):
             return batch, {}
         inputs = torch.cat([batch.inputs, *found.values()])
         return batch._replace(inputs=inputs), {key: len(images) for key, images in found.items()}
+
+    @property
+    def wishes(self) -> dict[str, Wish]:
+        """What terms want grafted on the student, by their names."""
+        asked = {name: self._loss(name).grafts() for name in self.losses}
+        return {name: wish for name, wish in asked.items() if wish is not None}
 
     @property
     def viewers(self) -> list[str]:

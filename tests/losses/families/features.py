@@ -32,4 +32,6 @@ FEATURES = [
         {"student_tap": "pooled", "teacher_tap": "pooled"},
         {"pooled": ((12,), (20,))},
     ),
+    Setting("simkd", "simkd", "distill.losses.simkd.SimKD", {}, {"final": ((20, 4, 4), (20, 4, 4))}),
+    Setting("simkd_smaller", "simkd", "distill.losses.simkd.SimKD", {"factor": 4}, {"final": ((20, 2, 2), (20, 4, 4))}),
 ]
