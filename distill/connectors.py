@@ -60,12 +60,15 @@ def regressor(student: Spec, teacher: Spec) -> nn.Module | None:
     return nn.Sequential(layer, _BatchNorm(outputs), nn.ReLU())
 
 
+def block(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    """Return a convolution without bias, batch norm and ReLU."""
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+    return nn.Sequential(convolution, _BatchNorm(outputs), nn.ReLU())
+
+
 def bottleneck(inputs: int, hidden: int, outputs: int) -> nn.Module:
     """Return convolutions of 1x1, 3x3 and 1x1, each with batch norm and ReLU, on maps ``(N, inputs, H, W)``."""
-    layers: list[nn.Module] = []
-    for before, after, kernel in ((inputs, hidden, 1), (hidden, hidden, 3), (hidden, outputs, 1)):
-        layers += [nn.Conv2d(before, after, kernel, padding=kernel // 2, bias=False), _BatchNorm(after), nn.ReLU()]
-    return nn.Sequential(*layers)
+    return nn.Sequential(block(inputs, hidden, 1), block(hidden, hidden, 3), block(hidden, outputs, 1))
 
 
 def connect(student: Spec, teacher: Spec, kind: str, student_tap: str, teacher_tap: str) -> nn.Module:
