@@ -13,7 +13,9 @@ from distill.cache.build import make_cache
 from distill.check import TEACHER_KEYS, TERM_KEYS
 from distill.config import Config, ConfigError, build
 from distill.data.base import ImageData
+from distill.grafts import Graft, graft
 from distill.losses.base import Loss
+from distill.modules.apart import refused
 from distill.modules.base import DistillationModule
 from distill.modules.multi_teacher import MultiTeacher, join
 from distill.modules.single_teacher import SingleTeacher
@@ -33,6 +35,7 @@ class Parts:
     teachers: dict[str, Teacher]
     objective: Objective
     module: DistillationModule
+    graft: Graft | None = None
 
 
 def input_spec(network: torch.nn.Module | None, mean: Sequence[float], std: Sequence[float]) -> InputSpec:
@@ -190,6 +193,7 @@ def assemble(cfg: Config, sharing: Sharing | None = None, caches: bool = False) 
             teachers[name] = sharing.teacher(cfg, name, data)
     if objective.viewers and teachers:
         _refuse_views(cfg, objective.viewers[0], teachers)
+    grown = _grafted(network, objective, teachers, data)
     if caches and cfg["cache"] and teachers:
         policy = build(cfg["cache"], "cache")
         try:
@@ -218,7 +222,27 @@ def assemble(cfg: Config, sharing: Sharing | None = None, caches: bool = False) 
             objective.meet(TrainingSet(data.splits["train"].target.cpu(), data.num_classes))
     except ValueError as error:
         raise ConfigError([str(error)]) from error
-    return Parts(data, student, teachers, objective, _module(cfg, data, student, teachers, objective))
+    return Parts(data, student, teachers, objective, _module(cfg, data, student, teachers, objective), grown)
+
+
+def _grafted(
+    network: torch.nn.Module, objective: Objective, teachers: Mapping[str, Teacher], data: ImageData
+) -> Graft | None:
+    """Graft on the student's network what a term wants there."""
+    wishes = objective.wishes
+    if not wishes:
+        return None
+    if len(wishes) > 1:
+        raise ConfigError([f"loss: {' and '.join(wishes)} all replace the student's classifier; take one of them"])
+    name, wish = next(iter(wishes.items()))
+    shape = (2, data.channels, *data.image_size)
+    inputs = torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    index = torch.arange(2)
+    spec = input_spec(network, data.mean, data.std)
+    try:
+        return graft(network, spec, wish, teachers, Batch(inputs, index, index, index))
+    except ValueError as error:
+        raise ConfigError([f"loss.{name}: {error}"]) from error
 
 
 def _refuse_views(cfg: Config, term: str, teachers: Mapping[str, Teacher]) -> None:
@@ -232,10 +256,14 @@ def _refuse_views(cfg: Config, term: str, teachers: Mapping[str, Teacher]) -> No
 def _module(
     cfg: Config, data: ImageData, student: Tapped, teachers: dict[str, Teacher], objective: Objective
 ) -> DistillationModule:
+    optimizer = build(cfg["optimizer"], "optimizer", partial=True)
+    reason = refused(optimizer, cfg["trainer"], cfg["compile"])
+    if reason is not None:
+        raise ConfigError([reason])
     settings = {
         "student": student,
         "objective": objective,
-        "optimizer": build(cfg["optimizer"], "optimizer", partial=True),
+        "optimizer": optimizer,
         "lr_scheduler": build(cfg["lr_scheduler"], "lr_scheduler", partial=True) if cfg["lr_scheduler"] else None,
         "eval_names": data.eval_names,
         "seed": cfg["seed"],

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from distill.grafts import Wish
 from distill.losses.base import Loss
 from distill.outputs import Batch, Outputs, Specs, TrainingSet
 from distill.schedules.adaptive import Adaptive
@@ -75,6 +76,12 @@ class Objective(nn.Module):
         return batch._replace(inputs=inputs), {key: len(images) for key, images in found.items()}
 
     @property
+    def wishes(self) -> dict[str, Wish]:
+        """What terms want grafted on the student, by their names."""
+        asked = {name: self._loss(name).grafts() for name in self.losses}
+        return {name: wish for name, wish in asked.items() if wish is not None}
+
+    @property
     def viewers(self) -> list[str]:
         """Names of the terms that look at further views."""
         return list(self._views)
@@ -122,6 +129,15 @@ class Objective(nn.Module):
                 self._loss(name).meet(data)
             except ValueError as error:
                 raise ValueError(f"loss.{name}: {error}") from error
+
+    @property
+    def splits(self) -> bool:
+        """Whether some terms read the teacher and others do not, whatever their weights are now."""
+        return len({self._loss(name).reads_teacher for name in self.losses}) == 2
+
+    def taught(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """Return the sum of those weighted terms that read the teacher, as :meth:`forward` fills them in."""
+        return torch.stack([value for name, value in parts.items() if self._loss(name).reads_teacher]).sum()
 
     def forward(
         self, student: Outputs, teacher: Outputs | None, batch: Batch, parts: dict[str, Tensor] | None = None

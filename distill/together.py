@@ -32,6 +32,7 @@ class Shared(Teacher):
 
     def __init__(self, teacher: Teacher) -> None:
         self.teacher = teacher
+        self.network, self.dtype = teacher.network, teacher.dtype
         self._told: Any = WeakTensorKeyDictionary()
 
     def read(self, input_spec: InputSpec, taps: Iterable[str]) -> None:

@@ -29,6 +29,7 @@ from distill.config import Config, build, fingerprint
 from distill.data.loader import Pace
 from distill.evaluate import agreement, moved, predict, scores
 from distill.fit import BEST, LAST, STUDENT, Interrupted, accuracies, identity, label, rank, write_metrics
+from distill.grafts import KEY
 from distill.loggers import finish
 from distill.modules.base import DistillationModule, DivergenceError
 from distill.outputs import Batch
@@ -96,7 +97,7 @@ def train(cfg: Config, folder: Path, overrides: list[str], title: str, member: M
         if not rank():
             write_json(folder / RESULT, record)
         trainer = make_trainer(cfg, parts, folder, record, title, member)
-        parts.module.provenance = {"config": cfg, "label": record["label"]}
+        parts.module.provenance = {"config": cfg, "label": record["label"], **described(parts)}
         last = folder / LAST
         start = str(last) if last.is_file() else cfg["ckpt_path"]
         if cfg["cache"] and cfg["cache"]["fill"] == "ahead":
@@ -216,6 +217,11 @@ def fill_ahead(parts: Parts, device: torch.device, quiet: bool) -> None:
                 fill(teacher, parts.data.train_views(), parts.data.eval_batch_size, progress)
 
 
+def described(parts: Parts) -> dict[str, str]:
+    """Return what a file of weights has to say beside them, so that they can be loaded."""
+    return {} if parts.graft is None else {KEY: parts.graft.text()}
+
+
 class _BestCheckpoint(ModelCheckpoint):
     """Keeps the epoch with the best validation accuracy, the last of those that are equal.
 
@@ -272,7 +278,7 @@ def _outcome(cfg: Config, parts: Parts, trainer: pl.Trainer, folder: Path) -> Re
         answers = (answer(parts.teachers, batch, cfg) for batch in moved(test, device))
         chosen["agreement"] = agreement(logits, answers)
     weights = {k: v.detach().cpu().contiguous() for k, v in student.network.state_dict().items()}
-    save_file(weights, folder / STUDENT)
+    save_file(weights, folder / STUDENT, described(parts))
     history = module.history
     samples = trainer.global_step * accumulated(cfg) * cfg["dataset"]["batch_size"]
     return {

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from distill.grafts import KEY, written
 
 WRAPPERS = ("state_dict", "model", "net", "model_state_dict", "student")
 PREFIXES = ("module.", "student.network.", "_orig_mod.")
@@ -63,15 +65,34 @@ def state_dict(content: Any) -> dict[str, Tensor]:
     return tensors
 
 
+def grafted(path: Path, content: Any) -> str | None:
+    """Return what a file says of a classifier that was grafted on the network whose weights it holds; None for none.
+
+    Args:
+        path: of the file.
+        content: of the file, as :func:`read` returns it.
+    """
+    if path.suffix == ".safetensors":
+        with safe_open(path, "pt") as file:
+            return (file.metadata() or {}).get(KEY)
+    own = content.get("distill") if isinstance(content, Mapping) else None
+    text = own.get(KEY) if isinstance(own, Mapping) else None
+    return text if isinstance(text, str) else None
+
+
 def load(network: nn.Module, path: str | Path) -> None:
-    """Load weights into a network; every parameter must be there and fit.
+    """Load weights into a network, on which is grafted what was; every parameter must be there and fit.
 
     Raises:
         FileNotFoundError: when there is no such file.
         ValueError: when it cannot be read or does not fit; says what is missing, unknown or of another shape.
     """
     try:
-        found = state_dict(read(path))
+        content = read(path)
+        text = grafted(Path(path), content)
+        if text is not None:
+            written(text).attach(network)
+        found = state_dict(content)
     except ValueError as error:
         raise ValueError(str(error) if "checkpoint" in str(error) else f"checkpoint {str(path)!r}: {error}") from error
     wanted = network.state_dict()

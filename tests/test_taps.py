@@ -67,5 +67,5 @@ def test_specs__shapes_without_the_batch_and_the_mode_kept() -> None:
 
 def test_tap_shapes__lists_published_taps_first() -> None:
     found = tap_shapes(digits_cnn(4, 10), SPEC, (1, 8, 8))
-    assert list(found)[:3] == ["stage1", "stage2", "pooled"]
+    assert list(found)[:4] == ["stage1", "stage2", "final", "pooled"]
     assert found["classifier"] == ("classifier", (10,))

@@ -59,6 +59,17 @@ def identity(student: Spec, teacher: Spec) -> nn.Module | None:
     return nn.Identity() if student.shape == teacher.shape else None
 
 
+def block(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    """Return a convolution without bias, batch norm and ReLU."""
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+    return nn.Sequential(convolution, BatchNorm(outputs), nn.ReLU())
+
+
+def bottleneck(inputs: int, hidden: int, outputs: int) -> nn.Module:
+    """Return convolutions of 1x1, 3x3 and 1x1, each with batch norm and ReLU, on maps ``(N, inputs, H, W)``."""
+    return nn.Sequential(block(inputs, hidden, 1), block(hidden, hidden, 3), block(hidden, outputs, 1))
+
+
 def linear(student: Spec, teacher: Spec) -> nn.Module | None:
     """Return one linear layer with bias over the channels, after the change of form that it takes, or None."""
     if not reformable(student, teacher):

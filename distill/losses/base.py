@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from distill.grafts import Wish
 from distill.outputs import Batch, Outputs, Spec, Specs, TrainingSet
 from distill.schedules.adaptive import Adaptive
 from distill.schedules.base import Schedule, trajectory
@@ -49,6 +50,10 @@ class Loss(nn.Module, ABC):
         Their outputs come to ``forward`` as ``student.views[name]``. Losses that name the same view share it.
         """
         return {}
+
+    def grafts(self) -> Wish | None:
+        """Return what is to be grafted on the student's network before it is read; None for most losses."""
+        return None
 
     def prepare(self, student: Specs, teacher: Specs) -> None:  # noqa: B027 - most losses have no connector
         """Build connectors from the shapes of the outputs; called once, before the optimiser is made.

@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from distill.data.loader import Chunk
+from distill.modules.apart import Apart, Asks
 from distill.modules.controls import controlled
 from distill.modules.pulls import Pulls
 from distill.objective import Objective
@@ -125,6 +126,7 @@ class DistillationModule(pl.LightningModule):
         self.first_bad = torch.full((len(objective.names) + 1,), -1)
         self._eval: dict[str, Tensor] = {}
         self._row: dict[str, float] = {}
+        self._apart: Apart | None = None
         self._started = perf_counter()
         self._log_every = 1
 
@@ -153,6 +155,9 @@ class DistillationModule(pl.LightningModule):
     def on_train_start(self) -> None:
         self._started = perf_counter() - self.seconds
         self._log_every = max(int(vars(self.trainer)["log_every_n_steps"]), 1)
+        optimizer = self.trainer.optimizers[0]
+        if isinstance(optimizer, Asks) and self.objective.splits:
+            self._apart = Apart(optimizer, self.student)
         self.on_train_epoch_start()  # Lightning leaves it out where it goes on inside an epoch
 
     def on_train_epoch_start(self) -> None:
@@ -207,14 +212,16 @@ class DistillationModule(pl.LightningModule):
         teacher = said
         if said is not None and self.control != "none":
             teacher = controlled(said, self.control, seed ^ 0x5DEECE66)  # not the stream that dropout draws from
-        parts: dict[str, Tensor] | None = {} if measured else None
+        parts: dict[str, Tensor] | None = {} if measured or self._apart is not None else None
         total, terms = self.objective(student, teacher, batch, parts)
         loss = total / self.accumulate if self.accumulate > 1 else total
         strategy = self.trainer.strategy
         # gradients in the precision of the forward pass, not in what autocast would make of the backward one
         with torch.autocast(self.device.type, enabled=False) if torch.is_autocast_enabled(self.device.type) else _AS_IS:
-            if parts:
+            if parts and measured:
                 self.pulls.measure(parts, self.student, self._scaler)
+            if parts and self._apart is not None and self.objective.reads_teacher:
+                self._apart.add(self.objective.taught(parts) / self.accumulate)
             if not loss.requires_grad:
                 pass  # every term has weight 0 for now
             elif self.trainer.world_size == 1 and self._scaler is None:
@@ -250,8 +257,9 @@ class DistillationModule(pl.LightningModule):
             gradients = [p.grad for p in self.parameters() if p.grad is not None]
             self.sums[-2] += torch.nn.utils.get_total_norm(gradients)
             self.sums[-1] += 1
-        if self.clip is not None:
-            self.clipper(self.parameters(), self.clip)
+        norm = None if self.clip is None else self.clipper(self.parameters(), self.clip)
+        if self._apart is not None:
+            self._apart.hand_over(self.trainer.strategy, norm, self.clip)
         if scaler is not None:
             scaler.step(optimizer)
             scaler.update()

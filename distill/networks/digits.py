@@ -16,7 +16,7 @@ class DigitsCNN(nn.Module):
         channels: channels of the images.
     """
 
-    taps: ClassVar[dict[str, str]] = {"stage1": "stage1", "stage2": "stage2", "pooled": "pooled"}
+    taps: ClassVar[dict[str, str]] = {"stage1": "stage1", "stage2": "stage2", "final": "stage2", "pooled": "pooled"}
 
     def __init__(self, width: int, num_classes: int, channels: int = 1) -> None:
         super().__init__()

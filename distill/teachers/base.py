@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from distill.outputs import Batch, InputSpec, Outputs, Spec
 
@@ -15,7 +16,15 @@ if TYPE_CHECKING:
 
 
 class Teacher(ABC):
-    """Gives outputs for a batch. Not an ``nn.Module``, so a LightningModule that holds it does not own its weights."""
+    """Gives outputs for a batch. Not an ``nn.Module``, so a LightningModule that holds it does not own its weights.
+
+    Attributes:
+        network: what answers, for whoever reuses parts of it; None where there is none.
+        dtype: of its arithmetic.
+    """
+
+    network: nn.Module | None = None
+    dtype: torch.dtype = torch.float32
 
     def __deepcopy__(self, memo: dict[int, object]) -> Teacher:
         # weight averaging copies the module that holds a teacher; a teacher never changes, so one is enough

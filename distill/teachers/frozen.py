@@ -34,6 +34,8 @@ class Frozen(Teacher):
         ValueError: for another precision.
     """
 
+    network: nn.Module
+
     def __init__(
         self, network: nn.Module, precision: str | int = "32", channels_last: bool = True, fold: bool = True
     ) -> None:

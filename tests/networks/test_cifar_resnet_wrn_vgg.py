@@ -134,6 +134,7 @@ def test_taps__have_the_documented_shapes(name):
     expected = {"logits": (100,), "stem": (first[0], first[1], first[1]), "pooled": (sizes[-1][0],)}
     for i, (channels, side) in enumerate(sizes, 1):
         expected[f"stage{i}"] = expected[f"stage{i}_preact"] = (channels, side, side)
+    expected["final"] = expected[f"stage{len(sizes)}"]
     with torch.device("meta"):
         found = tapped(build(name)).specs((3, 32, 32))
     assert {tap: spec.shape for tap, spec in found.items()} == expected
@@ -142,6 +143,7 @@ def test_taps__have_the_documented_shapes(name):
 def test_taps__pooled_is_what_the_classifier_reads(outputs):
     network, found = outputs
     head = network.classifier if isinstance(network, vgg.VGG) else network.fc
+    torch.testing.assert_close(found.features["pooled"], found.features["final"].mean((2, 3)))
     torch.testing.assert_close(found.logits, F.linear(found.features["pooled"], head.weight, head.bias))
 
 

@@ -62,6 +62,7 @@ class MobileNetV2(nn.Module):
             "stem": "conv1",
             **stages,
             **{f"{stage}_preact": path for stage, path in stages.items()},
+            "final": "conv2",
             "pooled": "flatten",
         }
         for module in self.modules():

@@ -60,6 +60,7 @@ class ResNet(nn.Module):
             "stem": "relu",
             **{f"stage{i}": f"layer{i}" for i in (1, 2, 3)},
             **{f"stage{i}_preact": f"layer{i}.{last}.relu2:in" for i in (1, 2, 3)},
+            "final": "layer3",
             "pooled": "flatten",
         }
         for module in self.modules():

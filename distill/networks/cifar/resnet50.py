@@ -56,6 +56,7 @@ class BottleneckResNet(nn.Module):
             "stem": "relu",
             **{f"stage{i}": f"layer{i}" for i in (1, 2, 3, 4)},
             **{f"stage{i}_preact": f"layer{i}.{depth - 1}.relu3:in" for i, depth in enumerate(depths, 1)},
+            "final": "layer4",
             "pooled": "flatten",
         }
         for module in self.modules():

@@ -68,6 +68,7 @@ class ShuffleNetV1(nn.Module):
             "stem": "relu",
             **{f"stage{i}": f"layer{i}" for i in (1, 2, 3)},
             **{f"stage{i}_preact": f"layer{i}.{last}.relu3:in" for i, last in ((1, 3), (2, 7), (3, 3))},
+            "final": "layer3",
             "pooled": "flatten",
         }
 

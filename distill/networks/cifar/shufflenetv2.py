@@ -92,6 +92,7 @@ class ShuffleNetV2(nn.Module):
             "stem": "relu1",
             **{f"stage{i}": f"layer{i}" for i in (1, 2, 3)},
             **{f"stage{i}_preact": f"layer{i}.{last}.relu2:in" for i, last in ((1, 3), (2, 7), (3, 3))},
+            "final": "relu2",
             "pooled": "flatten",
         }
 

@@ -38,6 +38,7 @@ class VGG(nn.Module):
             "stem": "relu0",
             **{f"stage{i}": f"relu{i}" for i in (1, 2, 3, 4)},
             **{f"stage{i}_preact": f"block{i}" for i in (1, 2, 3, 4)},
+            "final": "relu4",
             "pooled": "flatten",
         }
         for module in self.modules():

@@ -68,6 +68,7 @@ class WideResNet(nn.Module):
             "stage1_preact": "block2.layer.0.bn1",
             "stage2_preact": "block3.layer.0.bn1",
             "stage3_preact": "bn1",
+            "final": "relu",
             "pooled": "flatten",
         }
         for module in self.modules():

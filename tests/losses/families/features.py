@@ -63,4 +63,6 @@ FEATURES = [
     ),
     Setting("cka", "cka", "distill.losses.cka.CKA", LAST, DEEP),
     Setting("cka_unbiased", "cka", "distill.losses.cka.CKA", {**POOLED, "unbiased": True}, {"pooled": ((12,), (20,))}),
+    Setting("simkd", "simkd", "distill.losses.simkd.SimKD", {}, {"final": ((20, 4, 4), (20, 4, 4))}),
+    Setting("simkd_smaller", "simkd", "distill.losses.simkd.SimKD", {"factor": 4}, {"final": ((20, 2, 2), (20, 4, 4))}),
 ]

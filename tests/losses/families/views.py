@@ -15,4 +15,12 @@ VIEWS: list[Setting] = [
     Setting(
         "sskd", "sskd", "distill.losses.sskd.SSKD", {"temperature": 4.0}, {"pooled": ((12,), (20,))}, {"rotations": 3}
     ),
+    Setting(
+        "hsakd",
+        "hsakd",
+        "distill.losses.hsakd.HSAKD",
+        {"student_stages": ["stage2", "stage3"], "teacher_stages": ["stage2", "stage3"], "temperature": 3.0},
+        {"stage2": ((6, 8, 8), (10, 8, 8)), "stage3": ((12, 4, 4), (20, 4, 4))},
+        {"rotations": 3},
+    ),
 ]
