@@ -101,7 +101,13 @@ def _taps(node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         if isinstance(value, dict):
             yield from _taps(value)
         elif re.search(r"(^|_)taps?$", key):
-            yield key, value
+            yield key, _default(value)
+
+
+def _default(value: Any) -> Any:
+    """Return what ``${oc.select:key,default}`` gives where no pair says otherwise; any other value as it is."""
+    found = re.fullmatch(r"\$\{oc\.select:[\w.]+,(.*)\}", value) if isinstance(value, str) else None
+    return OmegaConf.to_container(OmegaConf.create(f"value: {found[1]}"))["value"] if found else value  # type: ignore[index, call-overload]
 
 
 def _reads(source: ast.Module) -> bool:

@@ -5,9 +5,9 @@ T and for the batch as well as for a strong augmentation of it:
 ``T^2 KL(P_t || P_s) + 1/N |P_s P_s' - P_t P_t'|^2 + 1/K |P_s' P_s - P_t' P_t|^2``.
 
 Known to go wrong: the published code scales a sum that is already reduced by the mean of a confidence mask, compares
-classes in the weak view only, and takes weak logits for two of five "strong" temperatures; ``strict_reference=true``
-does the same, because the published numbers were made that way. Those runs see two views a step and some ran twice as
-long: compare by cost.
+samples and classes in the weak view only, and takes weak logits for two of five "strong" temperatures;
+``strict_reference=true`` does the same, because the published numbers were made that way. Those runs see two views a
+step and some ran twice as long: compare by cost.
 """
 
 from collections.abc import Mapping, Sequence
@@ -71,7 +71,7 @@ def mlkd(
     p = F.softmax(weak[1].detach().float(), dim=1)
     unsure, rare = (_lower_half(found) for found in (p.max(1).values, p.sum(0)))
     instance = unsure * one.instance.sum() + other.instance[:STRICT_STRONG].sum() + one.instance[STRICT_STRONG:].sum()
-    return instance + unsure * (one.batch.sum() + other.batch.sum()) + rare * one.classes.sum()
+    return instance + unsure * one.batch.sum() + rare * one.classes.sum()
 
 
 def _lower_half(values: Tensor) -> Tensor:

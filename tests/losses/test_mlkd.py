@@ -68,7 +68,7 @@ def test_mlkd__strict_reference_is_the_published_combination() -> None:
     expected = half * sum(one[t][0] for t in temperatures)
     expected += sum(other[t][0] for t in (4.0, 3.0, 5.0)) + one[2.0][0] + one[6.0][0]
     expected += rare * sum(one[t][2] for t in temperatures)
-    expected += half * sum(one[t][1] + other[t][1] for t in temperatures)
+    expected += half * sum(one[t][1] for t in temperatures)
     torch.testing.assert_close(mlkd(weak, strong, temperatures, strict=True).double(), expected, rtol=1e-5, atol=1e-6)
 
 
