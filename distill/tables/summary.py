@@ -235,6 +235,9 @@ def main(argv: Sequence[str]) -> int:
     if found.missing:
         print(f"\n{len(found.missing)} without a result:", file=sys.stderr)
         print("\n".join(f"  {line}" for line in found.missing), file=sys.stderr)
-    elif not lines:
+    if found.pruned and not lines:
+        print(f"{len(found.pruned)} pruned by the search, and none was finished:", file=sys.stderr)
+        print("\n".join(f"  {line}" for line in found.pruned), file=sys.stderr)
+    elif not lines and not found.missing:
         print(f"nothing to show: no {' or '.join(map(str, options.path))} holds a result", file=sys.stderr)
     return 0 if lines else 1
