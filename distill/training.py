@@ -99,8 +99,8 @@ def train(cfg: Config, folder: Path, overrides: list[str], title: str, member: M
         if cfg["cache"] and cfg["cache"]["fill"] == "ahead":
             fill_ahead(parts, trainer.strategy.root_device, cfg["quiet"] or member is not None)
         if cfg["compile"]:
-            # the graph is gone through once a term where their gradients are measured; and where not, for equal bits
-            functorch_config.donated_buffer = False
+            # the graph is gone through once a term where their gradients are measured
+            functorch_config.donated_buffer = not cfg["term_gradients"]
             parts.student.network.compile()
         parts.data.pace = pace(cfg, parts, trainer.strategy.root_device)
         if member is not None:
