@@ -14,7 +14,8 @@ from torch import Tensor, nn
 class Pulls:
     """Norms of the gradient that each weighted term has for the student, of the first batch of an epoch.
 
-    What is measured changes nothing that is trained: no gradient is kept, none is sent to another process.
+    What is measured changes nothing that is trained: no gradient is kept, none is sent to another process. Of a
+    compiled student the backward pass is compiled at its first use, which this is then; results may differ by rounding.
 
     Args:
         names: terms in order.
