@@ -1,8 +1,9 @@
 """RKD: match the distances between samples, and the angles of triples of them.
 
-Park et al., "Relational Knowledge Distillation", CVPR 2019 (arXiv:1904.05068), equations 5 to 8: Huber's loss of
-distances over their mean, and of the cosines at the first of three samples; means over all b^2 and b^3 entries as in
-the authors' code, to which the weights (25 and 50) belong.
+Park et al., "Relational Knowledge Distillation", CVPR 2019 (arXiv:1904.05068), equations 5 to 8, with Huber's loss h:
+``25 mean_ij h(d_ij(s) / mean d(s) - d_ij(t) / mean d(t)) + 50 mean_ijk h(cos_ijk(s) - cos_ijk(t))``, distances of two
+samples and the angle at the first of three; means over all b^2 and b^3 entries as in the authors' code, to which the
+weights (25 and 50) belong.
 
 Known to go wrong: there are b^3 angles, 4.3 GB for 1024 samples. Here at most ``CHUNK`` are held at a time, and where
 there are more the gradient is taken with the value, part by part. Half precision cannot hold the squares, so all is

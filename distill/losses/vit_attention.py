@@ -1,9 +1,8 @@
 """ViT attention transfer: match the attention of several layers, head by head.
 
 Li et al., "On the Surprising Effectiveness of Attention Transfer for Vision Transformers", NeurIPS 2024
-(arXiv:2411.09702), attention distillation: the cross-entropy of the attention of student and teacher in each query row,
-averaged over rows, heads and the batch, summed over layers; here less the teacher's entropy, a constant, so that it is
-0 at the teacher.
+(arXiv:2411.09702), attention distillation: ``sum_l mean KL(A_t || A_s)`` of the attention A in each query row, over
+rows, heads and the batch; the paper's cross-entropy less the teacher's entropy, a constant, so it is 0 at the teacher.
 
 Known to go wrong: the paper's student has the teacher's heads; where the numbers differ the means over the heads are
 compared here. The tap is the fused ``qkv`` layer of timm's ViT, before the norms of queries and keys that some of its

@@ -21,7 +21,7 @@ from .settings import SETTINGS
 ROOT = Path(__file__).resolve().parents[2]
 LOSSES = sorted((ROOT / "conf" / "loss").glob("*.yaml"))
 SCHEDULES = sorted((ROOT / "conf" / "scheduler").glob("*.yaml"))
-WEIGHTS = ("warmup", "linear_weight", "cosine_weight", "step_weight", "first_stage", "second_stage")
+WEIGHTS = ("warmup", "linear_weight", "cosine_weight", "step_weight", "squared_weight", "first_stage", "second_stage")
 PRIMARY = """
 defaults:
   - scheduler: [linear_temperature]
