@@ -60,13 +60,23 @@ class Keeper(Checkpoint):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._asked = False
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        # with several ranks the signal reaches one of them, and saving needs all: there the one on disk has to do
-        if trainer.received_sigterm and trainer.world_size == 1:
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, out: Any, batch: Any, _: int) -> None:
+        # with several ranks the signal reaches one of them, and saving needs all: there the one on disk has to do;
+        # from a checkpoint after the last batch Lightning would go on with the next epoch and never close this one
+        inside = batch.first + len(batch.batches) < batch.total
+        if trainer.received_sigterm and trainer.world_size == 1 and inside:
             trainer.save_checkpoint(self.folder / LAST)
 
+    def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        # Lightning would leave the evaluation at once, and with it an epoch that lacks nothing but its end
+        if trainer.received_sigterm and trainer.world_size == 1:
+            self._asked, trainer._signal_connector.received_sigterm = True, False
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._asked:
+            trainer._signal_connector.received_sigterm = True
         if trainer.is_global_zero and isinstance(pl_module, DistillationModule):
             write_metrics(self.folder, pl_module.history)
 
