@@ -11,10 +11,12 @@ several times that of the loss alone (9 for 0.9 in the paper). With KD inside, s
 change nothing.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
-from distill.losses.base import Loss, require_others
+from distill.losses.base import Loss, View, require_others
 from distill.outputs import Batch, Outputs, Specs, TrainingSet
 
 
@@ -48,6 +50,9 @@ class LSKD(Loss):
         self.reads_teacher = loss.reads_teacher  # type: ignore[misc]
         self.mixes = loss.mixes  # type: ignore[misc]
 
+    def views(self) -> Mapping[str, View]:
+        return self.loss.views()
+
     def student_taps(self) -> tuple[str, ...]:
         return self.loss.student_taps()
 
@@ -66,4 +71,5 @@ class LSKD(Loss):
         return value
 
     def _standard(self, outputs: Outputs) -> Outputs:
-        return Outputs(standardize(outputs.logits, self.eps), outputs.features)
+        views = {name: self._standard(view) for name, view in outputs.views.items()}
+        return Outputs(standardize(outputs.logits, self.eps), outputs.features, views)
