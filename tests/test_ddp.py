@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from distill.config import compose, resolved
 from distill.fit import STUDENT, fit, folder_of
 from distill.records import Record
+from tests.ranks import fit_in_two
 
 MLP = ["student._target_=tests.networks_for_tests.mlp", "+student.hidden=32", "~student.width", "~student.channels"]
 
@@ -22,7 +23,8 @@ def trained(out: Path, devices: int, overrides: list[str]) -> tuple[Record, dict
         f"trainer.strategy={'ddp' if devices > 1 else 'auto'}", f"out={out}",
     ]  # fmt: skip
     cfg: dict[str, Any] = resolved(compose([*settings, *overrides]))
-    return fit(cfg, [], "ddp"), load_file(folder_of(cfg) / STUDENT)
+    record = fit(cfg, [], "one") if devices == 1 else fit_in_two(cfg)
+    return record, load_file(folder_of(cfg) / STUDENT)
 
 
 KEPT = ["cache=on", "cache.dtype=float32", "cache.fill=ahead"]
@@ -30,12 +32,9 @@ KEPT = ["cache=on", "cache.dtype=float32", "cache.fill=ahead"]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [[], KEPT], ids=["online", "cache filled ahead by both"])
-def test_fit__two_processes_average_to_the_gradient_of_one(
-    more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fit__two_processes_average_to_the_gradient_of_one(more: list[str], tmp_path: Path) -> None:
     """For a net without batch statistics."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    torch.set_num_threads(1)
     one, alone = trained(tmp_path, 1, MLP)
     two, both = trained(tmp_path, 2, [*MLP, *more])
     assert max((alone[k] - both[k]).abs().max().item() for k in alone) < 1e-6

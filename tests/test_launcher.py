@@ -181,27 +181,12 @@ def test_sweep__failure_is_isolated_and_a_rerun_trains_nothing(tmp_path: Path) -
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_sweep__optuna_goes_on_after_a_failed_trial(tmp_path: Path) -> None:
-    pytest.importorskip("optuna")
-    done = _distill(
-        tmp_path, "-m", "hydra/launcher=process", "hydra.launcher.slots=2", *SMALL, "teacher=[]", "loss=[ce]",
-        "hydra/sweeper=optuna", "hydra/sweeper/sampler=random", "hydra.sweeper.sampler.seed=1",
-        "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2", "optimizer.lr=choice(0.05,1e30)",
-        "hydra.sweep.dir=runs/sweeps/a",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    best = OmegaConf.load(tmp_path / "runs" / "sweeps" / "a" / "optimization_results.yaml")
-    assert float(best.best_params["optimizer.lr"]) == 0.05
-    assert "1 of 2 cells failed:" in done.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_sweep__ranks_of_a_cell_have_its_values(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     done = _distill(
         tmp_path, "-m", "hydra/launcher=process", "+search=temperature_weight", "hydra.sweeper.n_trials=1", *SMALL,
         "trainer.devices=2", "trainer.strategy=ddp", "hydra.sweep.dir=runs/sweeps/a",
+        "teacher.digits_cnn.checkpoint=built",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (trial,) = (tmp_path / "runs" / "sweeps").rglob("summary.json")
@@ -211,4 +196,4 @@ def test_sweep__ranks_of_a_cell_have_its_values(tmp_path: Path) -> None:
     assert record["config"]["loss"]["kd"]["weight"] == best["loss.kd.weight"]
     assert record["history"][0]["schedule/kd.temperature"] == best["scheduler.temperature.start"]
     # one training of two ranks, not two trainings
-    assert len(list((tmp_path / "runs").glob("*/result.json"))) == 2  # the teacher's and the student's
+    assert len(list((tmp_path / "runs").glob("*/result.json"))) == 1

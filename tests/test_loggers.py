@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 import yaml
 
 from distill import loggers
@@ -232,6 +233,7 @@ class TestSweep:
     def test_command__logs_the_metric_to_the_run_of_the_agent(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        wandb.teardown()  # it reads the environment once a process, and an agent has set it before
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("WANDB_SWEEP_ID", "sweep1")
         monkeypatch.setenv("WANDB_RUN_ID", "agents-run")

@@ -1,38 +1,20 @@
 """Whole runs with memories: on two devices as on one, resumed under weight averaging, and without labels."""
 
-import multiprocessing
-import os
 import signal
-import socket
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from distill.fit import LAST, STUDENT, fit, folder_of
+from tests.ranks import fit_in_two
 from tests.test_ddp import MLP
 from tests.test_resume import config, exact, killed_at
 
 VECTORS = ["crd", "seed", "compress"]
 TAPS = [f"loss.{name}.student_tap='1'" for name in ("rkd", *VECTORS)]
 SIZES = ["loss.crd.negatives=64", "loss.crd.dim=16", "loss.seed.queue=256", "loss.compress.queue=256"]
-
-
-def fit_as(rank: int, port: int, cfg: dict[str, Any]) -> None:
-    """Train as one of two processes that a launcher has started; forked ones have their imports behind them."""
-    torch.set_num_threads(1)
-    os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    fit(cfg, [], "two")
-    os._exit(0)
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-    return port
 
 
 @pytest.mark.slow
@@ -42,14 +24,7 @@ def test_fit__two_processes_relate_the_samples_of_both(tmp_path: Path) -> None:
     cfg = config(tmp_path, *terms)
     one, alone = fit(cfg, [], "one"), load_file(folder_of(cfg) / STUDENT)
     cfg = config(tmp_path, *terms, "trainer.devices=2", "trainer.strategy=ddp")
-    port, fork = free_port(), multiprocessing.get_context("fork")
-    processes = [fork.Process(target=fit_as, args=(rank, port, cfg)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-    assert [process.exitcode for process in processes] == [0, 0]
-    two, both = fit(cfg, [], "the record of both"), load_file(folder_of(cfg) / STUDENT)
+    two, both = fit_in_two(cfg), load_file(folder_of(cfg) / STUDENT)
     assert max((alone[k] - both[k]).abs().max().item() for k in alone) < 1e-5
     for a, b in zip(one["history"], two["history"], strict=True):
         for name in ("rkd", *VECTORS):

@@ -15,6 +15,7 @@ from distill.comparison import alone
 from distill.config import ConfigError, compose, resolved
 from distill.fit import LAST, STUDENT, fit, folder_of
 from distill.optimizers.dot import DOT
+from tests.ranks import fit_in_two
 from tests.test_resume import exact, killed_at
 
 LR, DECAY = 0.1, 0.01
@@ -202,16 +203,18 @@ def test_training__killed_and_started_again_is_bit_identical(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_training__two_processes_average_both_gradients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+def test_training__two_processes_average_both_gradients(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
     found = []
     for strategy, devices in (("auto", 1), ("ddp", 2)):
         cfg = config(
             *MLP, f"out={tmp_path}", f"trainer.strategy={strategy}", f"trainer.devices={devices}",
             "dataset.train_size=384", "dataset.batch_size=128", "trainer.gradient_clip_val=1",
         )  # fmt: skip
-        fit(cfg, [], strategy)
+        if devices == 1:
+            fit(cfg, [], "one")
+        else:
+            fit_in_two(cfg)
         found.append(load_file(folder_of(cfg) / STUDENT))
     assert max((value - found[1][k]).abs().max().item() for k, value in found[0].items()) < 1e-6
 

@@ -66,9 +66,8 @@ def test_fit__a_learned_temperature_moves_with_the_optimizer_and_is_saved(tmp_pa
 
 
 @pytest.mark.slow
-def test_fit__two_processes_learn_the_temperature_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+def test_fit__two_processes_learn_the_temperature_of_one(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
     given = [*MLP, "loss=[ce]", *TERMS]
     one, alone = trained(tmp_path, 1, given)
     two, both = trained(tmp_path, 2, given)
