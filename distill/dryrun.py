@@ -20,13 +20,14 @@ from distill.losses.base import Loss
 Make = Callable[[Any, str], Any]
 
 
-def refusals(config: Config, known: Sequence[str], repeated: set[str]) -> list[str]:
+def refusals(config: Config, known: Sequence[str], repeated: set[str], tried: set[str]) -> list[str]:
     """Return what each part of a config says against its own arguments, one not hiding another.
 
     Args:
         config: with interpolations replaced, ``UNKNOWN`` where they cannot be.
         known: mistakes found before; parts that have one are left alone.
         repeated: keys of nodes that stand elsewhere in the config too.
+        tried: fingerprints of networks and data that can be made, so that a sweep makes each once; added to.
     """
     found: list[str] = []
     bad_schedule = any(sentence.startswith("scheduler.") for sentence in known)
@@ -46,6 +47,11 @@ def refusals(config: Config, known: Sequence[str], repeated: set[str]) -> list[s
                     found.append(_named(cause, node, key))
         return None
 
+    def attempt_once(node: Mapping[str, Any], key: str, make: Make) -> None:
+        name = fingerprint([key, node])
+        if name not in tried and attempt(node, key, make) is not None:
+            tried.add(name)
+
     for name, node in config["scheduler"].items():
         attempt(node, f"scheduler.{name}", build)
     losses = {}
@@ -55,11 +61,11 @@ def refusals(config: Config, known: Sequence[str], repeated: set[str]) -> list[s
         losses[name] = attempt(node, f"loss.{name}", lambda n, k: build(n, k, drop=TERM_KEYS))
         if isinstance(node.get("weight"), Mapping):
             attempt(node["weight"], f"loss.{name}.weight", build)
-    attempt(config["dataset"], "dataset", lambda n, k: make_data(config))
-    attempt(config["student"], "student", build)
+    attempt_once(config["dataset"], "dataset", lambda n, k: make_data(config))
+    attempt_once(config["student"], "student", build)
     for name, node in config["teacher"].items():
         if isinstance(node, Mapping):
-            attempt(node, f"teacher.{name}", build_teacher)
+            attempt_once(node, f"teacher.{name}", build_teacher)
     if config["cache"]:
         attempt(config["cache"], "cache", build)
     weights = [torch.nn.Parameter(torch.zeros(1))]

@@ -82,7 +82,7 @@ def _found(cfg: Mapping[str, Any], looked: Looked, known: list[str], dry_run: bo
         found = [*_imports(config, known), *_checkpoints(config), *_trainer(config["trainer"])]
         wrong = {sentence.partition("=")[0] for sentence in [*known, *found]}
         config = without(config, {where for where, source in taken(cfg) if source in wrong})
-        found += refusals(config, [*known, *found], looked.repeated)
+        found += refusals(config, [*known, *found], looked.repeated, tried)
         if not known and not found and dry_run:
             found += failures(cfg, tried)
     return found
