@@ -14,7 +14,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from distill.commands.preflight import Findings, look, parsed
 from distill.config import ConfigError, plain
@@ -100,7 +100,9 @@ def application(cfg: DictConfig) -> float:
     group = {"WANDB_RUN_GROUP": Path(job.sweep.dir).name} if many and "WANDB_RUN_GROUP" not in os.environ else {}
     os.environ.update(group)
     try:
-        return _compare(cfg, list(job.overrides.task), Path(job.runtime.output_dir))
+        # as they were typed: an interpolation in one of them is not to be replaced by its value
+        typed = OmegaConf.to_container(job.overrides.task, resolve=False)
+        return _compare(cfg, [str(text) for text in typed or ()], Path(job.runtime.output_dir))
     except Exception as error:
         from distill.fit import TERMINATED
 
