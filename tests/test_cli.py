@@ -77,8 +77,11 @@ def test_train__trains_only_what_is_missing(
         before(cfg, folder, overrides, title, member)
 
     monkeypatch.setattr(training, "train", counted)
-    assert main([*typed, "loss.kd.weight=2"]) == 0
+    weight = "loss.kd.weight=${scheduler.temperature.end}"
+    assert main([*typed, weight, "scheduler.temperature.end=2"]) == 0
     assert trained == ["student distilled"]
+    kept = [json.loads(file.read_text())["overrides"] for file in here.rglob("summary.json")]
+    assert any(weight in overrides for overrides in kept)  # as it was typed, not what it comes to
     assert main([*typed, "tags=[again]", "logger=tensorboard"]) == 0
     assert trained == ["student distilled"]
 
