@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 STYLES = ("-", "--", "-.", ":")
 MARKERS = "osD^vP*X<>hdp"
+FILLS: dict[str, Any] = {"-": "full", "--": "none", "-.": "left", ":": "top"}
+"""How a point is filled, by the line style of its row, for rows of one colour."""
 DOTS = 130
 COSTS: dict[str, Callable[[Any], float]] = {
     "seconds of one training": lambda entry: entry.seconds,
@@ -135,10 +137,10 @@ def _scatter(axis: Axes, found: Sequence[tuple[Score, float]], look: Look) -> No
     for score, x in found:
         if score.accuracy is None:
             continue
-        colour, marker = look.rows[score.row.key][0], look.columns[score.column.key]
+        (colour, style), marker = look.rows[score.row.key], look.columns[score.column.key]
         bar = score.accuracy.std if score.accuracy.n > 1 else None
         axis.errorbar(x, score.accuracy.mean, yerr=bar, color=colour, marker=marker, markersize=6, linewidth=1.0,
-                      alpha=0.9, linestyle="none")  # fmt: skip
+                      alpha=0.9, linestyle="none", fillstyle=FILLS[style])  # fmt: skip
 
 
 def _legend(figure: Figure, table: Table, shown: Sequence[Score], look: Look) -> None:
@@ -147,9 +149,10 @@ def _legend(figure: Figure, table: Table, shown: Sequence[Score], look: Look) ->
 
     rows, columns = {s.row.key for s in shown}, {s.column.key for s in shown}
     marks = [
-        Line2D([], [], color=look.rows[row.key][0], marker="o", linestyle="none", label=_plain(row.title))
+        Line2D([], [], color=colour, marker="o", linestyle="none", fillstyle=FILLS[style], label=_plain(row.title))
         for row in table.rows
         if row.key in rows
+        for colour, style in (look.rows[row.key],)
     ]
     if len(columns) > 1:
         marks += [
