@@ -15,7 +15,7 @@ class Pulls:
     """Norms of the gradient that each weighted term has for the student, of the first batch of an epoch.
 
     What is measured changes nothing that is trained: no gradient is kept, none is sent to another process. Of a
-    compiled student the backward pass is compiled at its first use, which this is then; results may differ by rounding.
+    compiled student the results of a training were seen to differ by rounding with and without it.
 
     Args:
         names: terms in order.
