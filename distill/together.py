@@ -6,7 +6,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import pytorch_lightning as pl
@@ -148,9 +148,9 @@ class Member(pl.Callback):
         self.group, self.number = group, number
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
-        began = perf_counter()
+        began, cpu = perf_counter(), process_time()
         self.group.turns.pass_on(self.number)
-        pl_module.waited(perf_counter() - began)
+        pl_module.waited(perf_counter() - began, process_time() - cpu)
         if self.group.stopping:
             # signals reach the main thread only; from here on it is as if this trainer had got it
             trainer._signal_connector.received_sigterm = True

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch._functorch import config as functorch_config
 from torch.utils.flop_counter import FlopCounterMode
 
-from distill import records
+from distill import peak, records
 from distill.assemble import Parts, accumulated, answer, assemble
 from distill.cache.fill import fill
 from distill.cache.teacher import Cached
@@ -119,6 +119,7 @@ def train(cfg: Config, folder: Path, overrides: list[str], title: str, member: M
         parts.data.pace = pace(cfg, parts, trainer.strategy.root_device)
         if member is not None:
             parts.data.pace = member.group.pace(parts.data.pace)
+        peak.forget(trainer.strategy.root_device)
         trainer.fit(parts.module, parts.data, ckpt_path=start, weights_only=True)
         if trainer.is_global_zero:
             callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
@@ -274,7 +275,7 @@ def _given_up(module: DistillationModule) -> Record:
 def _outcome(cfg: Config, parts: Parts, trainer: pl.Trainer, folder: Path) -> Record:
     """Return everything the record says of a finished training; writes the student's weights."""
     module, student = parts.module, parts.student
-    device = module.device
+    device, most = module.device, peak.peak(module.device)  # before the evaluation
     test = parts.data.loader("test")
     logits, target = predict(student, test, device)
     last = scores(logits, target)
@@ -300,6 +301,8 @@ def _outcome(cfg: Config, parts: Parts, trainer: pl.Trainer, folder: Path) -> Re
         "epochs": len(history),
         "steps": trainer.global_step,
         "seconds": module.seconds,
+        "cpu_seconds": module.cpu_seconds,
+        "peak_memory": most,
         "samples_per_second": samples / module.seconds,
         **size(student, (parts.data.channels, *parts.data.image_size)),
         "classes": list(parts.data.classes),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 from functools import partial
@@ -13,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from distill.bench.measured import Measured
+from distill.peak import resident
 
 BARE, OURS, TORCH = "bare loop", "distill", "bare loop, torch alone"
 PROGRAMS = {
     "child": "from distill.bench.memory import child; child()",
-    "torch": "import torch, torchvision; from distill.bench.memory import peak; print(peak())",
+    "torch": "import torch, torchvision; from distill.peak import resident; print(resident())",
 }
 
 
@@ -73,22 +73,9 @@ def child() -> None:
     side, cfg, steps = sys.argv[1:]
     config: dict[str, Any] = json.loads(cfg)
     distill.training.quiet_lightning()
-    imported = peak()
+    imported = resident()
     if side == BARE:
         bare(config, int(steps))
     else:
         framework(config)
-    print(imported, peak())
-
-
-def peak() -> float:
-    """Return the most memory that this process has held, in MiB.
-
-    From the kernel's own count where there is one, for what ``getrusage`` says of a new process starts at what the
-    process that started it held.
-    """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # in bytes where there is no /proc
+    print(imported, resident())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -117,7 +117,7 @@ class DistillationModule(pl.LightningModule):
         self.accumulate, self.clip, self.clipper = accumulate, clip, CLIPPERS[clip_algorithm]
         self.control, self.term_gradients = control, term_gradients
         self.history: list[dict[str, float]] = []
-        self.seconds = 0.0
+        self.seconds = self.cpu_seconds = 0.0
         self.provenance: dict[str, Any] = {}
         # Plain tensors, not buffers, which weight averaging would average and swap: the sum of each term; then of
         # loss, correct, agreeing with the teacher, seen by it, samples, gradient norms, their number
@@ -127,7 +127,7 @@ class DistillationModule(pl.LightningModule):
         self._eval: dict[str, Tensor] = {}
         self._row: dict[str, float] = {}
         self._apart: Apart | None = None
-        self._started = perf_counter()
+        self._started, self._cpu = perf_counter(), process_time()
         self._log_every = 1
 
     def prefetch(self, batches: Sequence[Batch]) -> None:
@@ -153,7 +153,7 @@ class DistillationModule(pl.LightningModule):
         self.pulls.sums = self.pulls.sums.to(self.device)
 
     def on_train_start(self) -> None:
-        self._started = perf_counter() - self.seconds
+        self._started, self._cpu = perf_counter() - self.seconds, process_time() - self.cpu_seconds
         self._log_every = max(int(vars(self.trainer)["log_every_n_steps"]), 1)
         optimizer = self.trainer.optimizers[0]
         if isinstance(optimizer, Asks) and self.objective.splits:
@@ -295,9 +295,10 @@ class DistillationModule(pl.LightningModule):
         found = (self.first_bad < 0) & (first < never)
         self.first_bad = torch.where(found, first, self.first_bad)
 
-    def waited(self, seconds: float) -> None:
-        """Leave out of the record a time in which this training did nothing."""
+    def waited(self, seconds: float, cpu_seconds: float) -> None:
+        """Leave out of the record a time in which this training did nothing, and what others computed in it."""
         self._started += seconds
+        self._cpu += cpu_seconds
 
     def raise_if_diverged(self) -> None:
         """Stop a run whose loss is no longer a number.
@@ -334,7 +335,7 @@ class DistillationModule(pl.LightningModule):
         row["lr"] = float(self.trainer.optimizers[0].param_groups[0]["lr"])
         row |= self._row
         self.log_dict({k: torch.tensor(v, dtype=torch.float32) for k, v in row.items() if k not in self._row})
-        self.seconds = perf_counter() - self._started
+        self.seconds, self.cpu_seconds = perf_counter() - self._started, process_time() - self._cpu
         self.history.append({"epoch": self.current_epoch + 1, "step": self.global_step, "seconds": self.seconds, **row})
         self.sums.zero_()
         self._row = {}
@@ -372,6 +373,7 @@ class DistillationModule(pl.LightningModule):
             **self.provenance,
             "history": self.history,
             "seconds": perf_counter() - self._started,
+            "cpu_seconds": process_time() - self._cpu,
             "sums": self.sums.cpu(),
             "pulls": self.pulls.sums.cpu(),
         }
@@ -379,6 +381,6 @@ class DistillationModule(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         kept = checkpoint["distill"]
         self.history = list(kept["history"])
-        self.seconds = float(kept["seconds"])
+        self.seconds, self.cpu_seconds = float(kept["seconds"]), float(kept.get("cpu_seconds", 0.0))
         self.sums = kept["sums"].to(self.device)
         self.pulls.sums = kept.get("pulls", self.pulls.sums).to(self.device)  # older checkpoints have none

@@ -120,6 +120,8 @@ def entry_of(store: Store, cell: Cell, trained: Trained) -> Entry:
         torch=record["versions"]["torch"],
         finished=finished,
         overrides=shlex.join(shared(overrides)),
+        cpu_seconds=record.get("cpu_seconds"),
+        peak_memory=record.get("peak_memory"),
     )
     return rounded(entry)
 

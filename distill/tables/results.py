@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from distill.records import write_text
 RESULTS, CURVES = "results.csv", "curves.csv"
 DIGITS = {
     "last": 3, "best_on_test": 3, "val_chosen": 3, "val": 3, "agreement": 2, "nll": 4, "ece": 3, "by_class": 1,
-    "seconds": 2,
+    "seconds": 2, "cpu_seconds": 2, "peak_memory": 1,
 }  # fmt: skip
 """Decimals that are kept of a number: more than any table shows, and few enough for small files and clean diffs."""
 SIGNIFICANT = 5
@@ -43,6 +43,8 @@ class Entry:
         params, flops: of the student; FLOPs of one image, two a multiply-add.
         epochs, steps: that were trained.
         seconds: of training, evaluation between epochs included.
+        cpu_seconds: of all threads of the process in that time, or None in older lines.
+        peak_memory: MiB: of tensors on a GPU, of the whole process on a CPU; or None in older lines.
         teacher: label of the teacher's run, or the file that it came from; empty without.
         device: that trained it.
         machine: kind and cores.
@@ -78,6 +80,8 @@ class Entry:
     torch: str
     finished: str
     overrides: str
+    cpu_seconds: float | None = None
+    peak_memory: float | None = None
 
     def accuracy(self, rule: str) -> float | None:
         """Return test accuracy in percent by a rule of :data:`distill.results.RULES`."""
@@ -111,6 +115,7 @@ class Epoch:
 Training = tuple[str, str, str, int, str]
 """Row, column, arm, seed and fingerprint."""
 FIELDS = tuple(field.name for field in fields(Entry))
+NEEDED = tuple(field.name for field in fields(Entry) if field.default is MISSING)
 _KINDS = {field.name: str(field.type) for field in fields(Entry)}
 
 
@@ -127,7 +132,7 @@ def read(folder: Path, warnings: list[str] | None = None) -> tuple[list[Entry], 
 
 def read_results(path: Path, warnings: list[str]) -> list[Entry]:
     """Return the lines of a results.csv, those that cannot be read left out with a warning."""
-    return list(_parsed(path, FIELDS, _entry, warnings))
+    return list(_parsed(path, NEEDED, _entry, warnings))
 
 
 def read_curves(path: Path, warnings: list[str]) -> list[Epoch]:
@@ -223,7 +228,7 @@ def _lines(reader: Any, path: Path, warnings: list[str]) -> Iterator[tuple[int, 
 
 
 def _entry(line: dict[str, str]) -> Entry:
-    made: dict[str, Any] = {name: _read(_KINDS[name], line[name]) for name in FIELDS}
+    made: dict[str, Any] = {name: _read(_KINDS[name], line[name]) for name in FIELDS if name in line}
     if not all(made[name] for name in ("column", "arm", "fingerprint", "finished")):
         raise ValueError("has no column, arm, fingerprint or time")
     return Entry(**made)

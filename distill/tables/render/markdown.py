@@ -82,6 +82,8 @@ def _column(table: Table, scores: Scores, column: Line) -> str:
         (f"over {escape(base)} [95 % CI]", lambda s: text.gain(s.gain)),
         ("agreement %", lambda s: f"{a.mean:.1f}" if (a := s.mean(lambda e: e.agreement)) else ""),
         ("one training", text.time_of),
+        ("CPU time", text.cpu_of),
+        ("peak memory", text.memory_of),
         ("params", lambda s: text.mean_of(s.mean(lambda e: e.params))),
         ("FLOPs", lambda s: text.mean_of(s.mean(lambda e: e.flops))),
     ]

@@ -71,6 +71,18 @@ def time_of(score: Score) -> str:
     return "" if found is None else duration(found.mean)
 
 
+def cpu_of(score: Score) -> str:
+    """Return the mean time that the CPU's cores computed for one training of a cell, or nothing."""
+    found = score.mean(lambda entry: entry.cpu_seconds)
+    return "" if found is None else duration(found.mean)
+
+
+def memory_of(score: Score) -> str:
+    """Return the mean peak of memory of one training of a cell, or nothing."""
+    found = score.mean(lambda entry: entry.peak_memory)
+    return "" if found is None else f"{found.mean:.0f} MiB"
+
+
 def progress(table: Table, scores: dict[tuple[str, str], Score]) -> tuple[int, int]:
     """Return how many of the declared trainings are done, and how many are declared."""
     wanted: list[Cell] = list(table)

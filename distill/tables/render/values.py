@@ -52,7 +52,7 @@ def _line(table: Table, score: Score) -> dict[str, Any]:
         "seconds": seconds and seconds.mean,
         "seconds_std": seconds.std if seconds and seconds.n > 1 else None,
     }
-    for name in ("params", "flops", "agreement", "nll", "ece"):
+    for name in ("params", "flops", "cpu_seconds", "peak_memory", "agreement", "nll", "ece"):
         mean = score.mean(lambda e, name=name: getattr(e, name))  # type: ignore[misc]
         found[name] = mean and mean.mean
     return found
