@@ -20,9 +20,9 @@ from distill.modules.base import DistillationModule
 from distill.modules.multi_teacher import MultiTeacher, join
 from distill.modules.single_teacher import SingleTeacher
 from distill.objective import Objective
-from distill.outputs import Batch, InputSpec, Outputs, Specs, TrainingSet
+from distill.outputs import Batch, InputSpec, Outputs, Specs, TrainingSet, Words
 from distill.schedules.base import Schedule
-from distill.taps import Tapped
+from distill.taps import Tapped, introduce
 from distill.teachers.base import Teacher
 
 
@@ -193,6 +193,11 @@ def assemble(cfg: Config, sharing: Sharing | None = None, caches: bool = False) 
             teachers[name] = sharing.teacher(cfg, name, data)
     if objective.viewers and teachers:
         _refuse_views(cfg, objective.viewers[0], teachers)
+    anchors = {name: found for name, teacher in teachers.items() if (found := teacher.anchors) is not None}
+    try:
+        introduce(network, lambda: Words(data.classes, data.texts, anchors))
+    except ValueError as error:
+        raise ConfigError([f"student: {error}"]) from error
     grown = _grafted(network, objective, teachers, data)
     if caches and cfg["cache"] and teachers:
         policy = build(cfg["cache"], "cache")
@@ -219,7 +224,7 @@ def assemble(cfg: Config, sharing: Sharing | None = None, caches: bool = False) 
     try:
         objective.prepare(specs, _teacher_specs(teachers, shape, data.num_classes))
         if any(type(loss).meet is not Loss.meet for loss in objective.modules() if isinstance(loss, Loss)):
-            objective.meet(TrainingSet(data.splits["train"].target.cpu(), data.num_classes))
+            objective.meet(TrainingSet(data.splits["train"].target.cpu(), data.num_classes, anchors))
     except ValueError as error:
         raise ConfigError([str(error)]) from error
     return Parts(data, student, teachers, objective, _module(cfg, data, student, teachers, objective), grown)

@@ -185,7 +185,7 @@ def _one_batch(parts: Parts) -> None:
     batch = images.__getitems__([(i, 0) for i in range(min(2, len(images)))])
     parts.module.train()
     seen, views = parts.objective.expand(batch)
-    student = parts.student(seen.inputs).divided(views)
+    student = parts.student(seen.inputs, seen.text).divided(views)
     told = parts.module.teach(seen) if parts.teachers else None
     teacher = None if told is None else told.divided(views)
     total, _ = parts.objective(student, teacher, batch)

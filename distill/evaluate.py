@@ -26,7 +26,7 @@ def predict(network: Tapped, loader: Iterable[Batch], device: torch.device) -> t
     network.to(device).eval()
     logits, targets = [], []
     for batch in moved(loader, device):
-        logits.append(network(batch.inputs).logits.float().cpu())
+        logits.append(network(batch.inputs, batch.text).logits.float().cpu())
         targets.append(batch.target.cpu())
     return torch.cat(logits), torch.cat(targets)
 

@@ -73,7 +73,8 @@ class Objective(nn.Module):
         if not found:
             return batch, {}
         inputs = torch.cat([batch.inputs, *found.values()])
-        return batch._replace(inputs=inputs), {key: len(images) for key, images in found.items()}
+        text = None if batch.text is None else batch.text.repeat(len(inputs) // len(batch.text))
+        return batch._replace(inputs=inputs, text=text), {key: len(images) for key, images in found.items()}
 
     @property
     def wishes(self) -> dict[str, Wish]:

@@ -1,10 +1,10 @@
-"""The few typed values that pass between data, networks and losses: Batch, Outputs, Spec, InputSpec."""
+"""The few typed values that pass between data, networks and losses: Batch, Outputs, Spec, InputSpec, Words."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,6 +33,11 @@ class Batch(NamedTuple):
         view: number of the augmented view of each sample ``(N,)``, int64; 0 where nothing is augmented.
         mix: what other images were mixed in, None where none were.
         slot: where a teacher cache keeps the answers for each sample ``(N,)``, int64; None where there is no cache.
+        text: which of the dataset's texts goes with each sample, its caption or question ``(N,)``, int64; None where
+            there are none. A row and not tokens, for every network has a tokenizer of its own.
+        scores: credit in [0, 1] that each answer gets ``(N, K)``, float32; None where the target alone is right.
+        box: left, top, right, bottom of what the target is about, as shares of width and height ``(N, 4)``, float32;
+            NaN for samples that have none, None where no sample has one or images are augmented.
     """
 
     inputs: Tensor
@@ -41,20 +46,43 @@ class Batch(NamedTuple):
     view: Tensor
     mix: Mix | None = None
     slot: Tensor | None = None
+    text: Tensor | None = None
+    scores: Tensor | None = None
+    box: Tensor | None = None
 
     def split(self, sizes: list[int]) -> list[Batch]:
         """Return consecutive parts of these sizes."""
-        parts = [value.split(sizes) for value in self[:4]]
-        mixes = [None] * len(sizes) if self.mix is None else map(Mix, *(value.split(sizes) for value in self.mix))
-        slots = [None] * len(sizes) if self.slot is None else self.slot.split(sizes)
-        return [Batch(*part) for part in zip(*parts, mixes, slots, strict=True)]
+        parts = [_split(value, sizes) for value in self]
+        return [Batch(*part) for part in zip(*parts, strict=True)]
+
+    def take(self, chosen: Tensor) -> Batch:
+        """Return the samples at positions ``(n,)``, which may repeat."""
+        return Batch(*(_taken(value, chosen) for value in self))
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
-        mix = None if self.mix is None else Mix(*(value.to(device, non_blocking=True) for value in self.mix))
-        inputs, target, index, view = (value.to(device, non_blocking=True) for value in self[:4])
+        moved = Batch(*(_moved(value, device) for value in self))
         # the slot stays: files are looked up by the host, which would have to wait for a device to give it back
-        return Batch(inputs, target, index, view, mix, self.slot)
+        return moved._replace(slot=self.slot)
+
+
+def _split(value: Tensor | Mix | None, sizes: list[int]) -> list[Any]:
+    if value is None:
+        return [None] * len(sizes)
+    return list(value.split(sizes)) if isinstance(value, Tensor) else list(map(Mix, *(v.split(sizes) for v in value)))
+
+
+def _taken(value: Tensor | Mix | None, chosen: Tensor) -> Any:
+    if value is None:
+        return None
+    return value[chosen.to(value.device)] if isinstance(value, Tensor) else Mix(*(_taken(v, chosen) for v in value))
+
+
+def _moved(value: Tensor | Mix | None, device: torch.device) -> Any:
+    if value is None:
+        return None
+    moved = isinstance(value, Tensor)
+    return value.to(device, non_blocking=True) if moved else Mix(*(_moved(v, device) for v in value))  # type: ignore[union-attr]
 
 
 @dataclass
@@ -112,10 +140,38 @@ class TrainingSet(NamedTuple):
     Attributes:
         target: class index of every sample ``(M,)``, int64, by the index that :class:`Batch` carries.
         classes: number of classes.
+        anchors: of each teacher that has them, by its name.
     """
 
     target: Tensor
     classes: int
+    anchors: Mapping[str, Anchors] = {}
+
+
+class Anchors(NamedTuple):
+    """Where the classes stand in the space that an image-text teacher embeds images in.
+
+    Attributes:
+        text: one vector of length 1 a class ``(K, D)``, float32.
+        scale: what cosines are multiplied by to give logits.
+    """
+
+    text: Tensor
+    scale: float
+
+
+class Words(NamedTuple):
+    """What a network that reads may know of a dataset; given to its ``meet``, before it is first asked.
+
+    Attributes:
+        classes: names of the classes, their numbers where they have none.
+        texts: every caption or question, in the order of the rows that :class:`Batch` carries.
+        anchors: of each teacher that has them, by its name; empty for a teacher itself.
+    """
+
+    classes: Sequence[str]
+    texts: Sequence[str] = ()
+    anchors: Mapping[str, Anchors] = {}
 
 
 @dataclass(frozen=True)

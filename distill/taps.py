@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distill.outputs import InputSpec, Outputs, Spec
+from distill.outputs import InputSpec, Outputs, Spec, Words
 
 INPUT = ":in"
 SCORED = "@"
@@ -56,6 +56,17 @@ def scored(value: Tensor, linear: nn.Linear) -> Tensor:
     return F.linear(value.movedim(1, -1), linear.weight, linear.bias).movedim(-1, 1)
 
 
+def introduce(network: nn.Module, words: Callable[[], Words]) -> None:
+    """Tell a network that has a ``meet`` the classes and the texts of a dataset, which are only then looked up.
+
+    Raises:
+        ValueError: when it cannot read them.
+    """
+    meet = getattr(network, "meet", None)
+    if meet is not None:
+        meet(words())
+
+
 def resolve(network: nn.Module, name: str) -> tuple[nn.Module, bool]:
     """Return the module that a tap reads, and whether it reads the module's input (suffix ``:in``) or its output.
 
@@ -98,7 +109,8 @@ class Tapped(nn.Module):
     """A network that takes pixels and returns :class:`Outputs`: normalisation in front, taps inside.
 
     Args:
-        network: maps normalised images ``(N, C, H, W)`` to logits ``(N, K)``.
+        network: maps normalised images ``(N, C, H, W)`` to logits ``(N, K)``; rows of texts ``(N,)`` are the second
+            argument of one whose ``reads_text`` is true.
         input_spec: mean, std and size of the network's input; other sizes are resized (bilinear, antialiased).
         taps: names of the features to return, friendly or module paths; ``path:in`` reads a module's input, and
             ``map@classifier`` (``pool:in@fc``) gives the class scores of a linear layer at every position of a map.
@@ -119,6 +131,7 @@ class Tapped(nn.Module):
         super().__init__()
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=torch.channels_last) if channels_last else network
+        self.reads_text = bool(getattr(network, "reads_text", False))
         self.size = input_spec.size
         mean, std = (torch.tensor(v, dtype=torch.float32).view(-1, 1, 1) for v in (input_spec.mean, input_spec.std))
         self.register_buffer("scale", 1 / std, persistent=False)
@@ -156,11 +169,20 @@ class Tapped(nn.Module):
             x = F.interpolate(x, self.size, mode="bilinear", antialias=True)
         return x
 
-    def forward(self, images: Tensor) -> Outputs:
-        """Return logits and tapped features of a batch of pixels."""
+    def forward(self, images: Tensor, text: Tensor | None = None) -> Outputs:
+        """Return logits and tapped features of a batch of pixels.
+
+        Args:
+            images: pixels ``(N, C, H, W)``.
+            text: rows of the texts that go with them ``(N,)``, for a network that reads (``reads_text``) and has met
+                them; the first text for every image where none are given.
+        """
         self._features = {}
-        logits = self.network(self.normalize(images))
-        return Outputs(logits, self._features)
+        pixels = self.normalize(images)
+        if not self.reads_text:
+            return Outputs(self.network(pixels), self._features)
+        rows = torch.zeros(len(images), dtype=torch.int64, device=pixels.device) if text is None else text
+        return Outputs(self.network(pixels, rows), self._features)
 
     @torch.no_grad()
     def specs(self, shape: tuple[int, int, int]) -> dict[str, Spec]:

@@ -16,9 +16,10 @@ from distill.config import Config, ConfigError, compose, resolved
 from distill.data.base import ImageData
 from distill.evaluate import agreement, moved, predict, scores
 from distill.fit import STUDENT
+from distill.outputs import Words
 from distill.records import RESULT, Record, is_complete, read_json
 from distill.signatures import near
-from distill.taps import Tapped
+from distill.taps import Tapped, introduce
 
 
 @dataclass
@@ -95,6 +96,7 @@ def load(path: str | Path, overrides: Sequence[str] = (), config_dir: str | Path
     data = make_data(config)
     with torch.random.fork_rng():
         network = make_network(config["student"], "student", str(weights))
+        introduce(network, lambda: Words(data.classes, data.texts))
     student = Tapped(network, input_spec(network, data.mean, data.std)).eval()
     classes = specs_of(student, str(path), (data.channels, *data.image_size))["logits"].shape[-1]
     if classes != data.num_classes:

@@ -12,7 +12,7 @@ from torch import Tensor
 from distill.cache import topk
 from distill.cache.store import Store
 from distill.cache.views import Slots
-from distill.outputs import Batch, InputSpec, Outputs, Spec
+from distill.outputs import Anchors, Batch, InputSpec, Outputs, Spec
 from distill.teachers.base import Teacher
 
 if TYPE_CHECKING:
@@ -46,6 +46,10 @@ class Cached(Teacher):
     def sees_pixels(self) -> bool:
         return self.teacher.sees_pixels
 
+    @property
+    def anchors(self) -> Anchors | None:
+        return self.teacher.anchors
+
     def identity(self) -> Mapping[str, str]:
         return self.teacher.identity()
 
@@ -78,8 +82,7 @@ class Cached(Teacher):
         slots = torch.cat([slot for _, slot in asked])
         found, values = self.store.look(slots)
         if not bool(found.all()):
-            inputs, target, index, view = (torch.cat(parts) for parts in zip(*(b[:4] for b, _ in asked), strict=True))
-            self._fill(Batch(inputs, target, index, view, slot=slots))
+            self._fill(_joined([batch for batch, _ in asked], slots))
             _, values = self.store.look(slots)
         whole = self._outputs(values, asked[0][0].inputs.device)
         first = 0
@@ -112,8 +115,7 @@ class Cached(Teacher):
         for chosen in missing.split(batch_size) if len(missing) else ():  # nothing splits into one empty part
             repeated = torch.from_numpy(np.resize(chosen.numpy(), batch_size))
             where = repeated.to(batch.index.device)
-            inputs, target, index, view = (value[where] for value in batch[:4])
-            outputs = self.teacher(Batch(inputs, target, index, view, slot=slots[repeated]))
+            outputs = self.teacher(batch.take(where))
             own = len(chosen)
             self.store.put(slots[chosen], self._values(outputs, own))
             self.forwards += own
@@ -124,8 +126,7 @@ class Cached(Teacher):
             _, first = np.unique(batch.slot.numpy(), return_index=True)
             once = torch.from_numpy(np.sort(first))  # in the order in which they were asked
             where = once.to(batch.index.device)
-            inputs, target, index, view = (value[where] for value in batch[:4])
-            self.fill(Batch(inputs, target, index, view, slot=batch.slot[once]), self.batch_size)
+            self.fill(batch.take(where), self.batch_size)
 
     def _values(self, outputs: Outputs, count: int) -> dict[str, Tensor]:
         k = self.store.manifest.top_k
@@ -138,3 +139,10 @@ class Cached(Teacher):
         logits = values["logits"] if manifest.top_k is None else topk.unpack(values, manifest.classes)
         features = {name: value.to(device) for name, value in values.items() if name.partition(".")[0] != "logits"}
         return Outputs(logits.to(device), features)
+
+
+def _joined(batches: Sequence[Batch], slots: Tensor) -> Batch:
+    """Return batches as one, with what a teacher looks at."""
+    inputs, target, index, view = (torch.cat(parts) for parts in zip(*(b[:4] for b in batches), strict=True))
+    texts = [batch.text for batch in batches if batch.text is not None]
+    return Batch(inputs, target, index, view, slot=slots, text=torch.cat(texts) if texts else None)

@@ -14,18 +14,20 @@ from torch.utils.data import Dataset
 from distill.cache.views import Slots
 from distill.data.augment import Augment
 from distill.data.decoded import resident
-from distill.data.images import ArrayImages, FileImages, Images
+from distill.data.images import ArrayImages, FileImages, Images, Notes
+from distill.data.keyed import uniform
 from distill.data.loader import Chunk, EvalSampler, Key, Loader, Pace, Plan, TrainLoader, TrainSampler
 from distill.data.mix import Mixing
 from distill.data.splits import Splits, check, divide, keep_classes
 from distill.outputs import Batch, Mix
 
-__all__ = ["ArrayImages", "FileImages", "ImageData", "Images"]
+__all__ = ["ArrayImages", "FileImages", "ImageData", "Images", "Notes"]
+
+
+_CAPTION = 210  # stream of the draw among captions; those of augmentation and mixing are others
 
 
 class Views(Dataset[Batch]):
-    """A split seen through an augmentation: makes a whole batch from a list of (index, view)."""
-
     """A split seen through an augmentation and a mixing: makes a whole batch from a list of (index, view)."""
 
     def __init__(
@@ -49,7 +51,7 @@ class Views(Dataset[Batch]):
 
         What is random is drawn on the CPU, whose arithmetic is the same everywhere; it is applied on the device.
         """
-        target = self.split.target
+        target, asked = self.split.target, view
         if self.augment is None and self.mix is None:
             view = torch.zeros_like(index)
         elif self.slots is not None:
@@ -62,7 +64,23 @@ class Views(Dataset[Batch]):
             mix = Mix(target[params.partner], params.share)
         slot = None if self.slots is None else self.slots.slot(self.ids[index], view, drawn)
         where = onto(index, target.device)
-        return Batch(images, target[where], where, onto(view, target.device), mix, slot)
+        noted = self._noted(index, asked)
+        return Batch(images, target[where], where, onto(view, target.device), mix, slot, *noted)
+
+    def _noted(self, index: Tensor, view: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Return text, credit by answer, and box of samples ``(N,)``; of several captions the view draws one."""
+        notes, device = self.split.notes, self.split.target.device
+        where = onto(index, device)
+        text = scores = None
+        if notes.text is not None:
+            drawn = (uniform(self.seed, view, index, _CAPTION) * notes.text.shape[1]).long()
+            text = notes.text[where, onto(drawn, device)]
+        if notes.answers is not None and notes.credit is not None:
+            answers, last = notes.answers[where], len(self.split.classes)
+            scores = torch.zeros(len(index), last + 1, device=device)
+            scores = scores.scatter_(1, answers % (last + 1), notes.credit[where])[:, :last]
+        box = None if notes.box is None or self.augment is not None else notes.box[where]
+        return text, scores, box
 
     def _seen(self, index: Tensor, view: Tensor) -> tuple[Tensor, Any]:
         device = self.split.target.device
@@ -152,6 +170,7 @@ class ImageData(pl.LightningDataModule):
             if len(value) != self.channels:
                 raise ValueError(f"dataset.{name}={list(value)}: must be one number a channel, {self.channels}")
         self._splits: dict[str, Images] = {}
+        self._texts: tuple[str, ...] = ()  # set by read() of a dataset with texts
         self.pace = Pace()
         self.recent: dict[tuple[int, int, int, torch.device], Chunk] | None = None
         self.slots: Slots | None = None  # of the teachers' caches, which number the training batches
@@ -187,6 +206,12 @@ class ImageData(pl.LightningDataModule):
     def classes(self) -> list[str]:
         """Names of the classes; their numbers where they have none."""
         return list(self.splits["train"].classes) or [str(i) for i in range(self.num_classes)]
+
+    @property
+    def texts(self) -> Sequence[str]:
+        """Captions or questions of all splits, in the order of the rows that :class:`Notes` names; mostly none."""
+        self.splits  # noqa: B018 - reading finds them
+        return self._texts
 
     def _divided(self, found: Splits) -> dict[str, Images]:
         named = {name: split for name, split in found._asdict().items() if split is not None}
@@ -275,6 +300,7 @@ class ImageData(pl.LightningDataModule):
         """Have the images, and the batches of the moment, in common with another data module of the same config."""
         other.recent = {} if other.recent is None else other.recent
         self._splits, self._resident, self.recent = other.splits, other._resident, other.recent
+        self._texts = tuple(other.texts)
 
     def transfer_batch_to_device(self, batch: Plan | Batch, device: torch.device, dataloader_idx: int) -> Chunk | Batch:
         """Return what a loader gave, on the device, as Lightning asks for it."""

@@ -39,7 +39,7 @@ def resident(split: Images, limit: float) -> Images:
         return split
     # the whole source, so that its parts (train and test of one folder, say) share what is kept
     images = decoded(source.files, lambda: source, len(source), (c, h, w), source.column)
-    return ArrayImages(images, split.target, split.classes, split.rows)
+    return ArrayImages(images, split.target, split.classes, split.rows, split.notes, split.numbers, split.samples)
 
 
 def decoded(

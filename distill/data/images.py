@@ -6,12 +6,43 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
+
+
+class Notes(NamedTuple):
+    """What is said of each sample beside its class; None for what is not.
+
+    Attributes:
+        text: rows of the dataset's texts ``(N, V)``, int64: V captions of a sample, or its one question.
+        box: left, top, right, bottom of what the target is about, as shares of width and height ``(N, 4)``, float32;
+            NaN for samples that have none.
+        answers: classes of the answers that get credit ``(N, R)``, int64; -1 after the last.
+        credit: what each of them gets ``(N, R)``, float32 in [0, 1].
+    """
+
+    text: Tensor | None = None
+    box: Tensor | None = None
+    answers: Tensor | None = None
+    credit: Tensor | None = None
+
+    def part(self, index: Tensor) -> Notes:
+        """Return the notes of the samples at positions ``(n,)``."""
+        return Notes(*(None if value is None else value[index.to(value.device)] for value in self))
+
+    def to(self, device: torch.device) -> Notes:
+        """Return the notes on a device."""
+        return Notes(*(None if value is None else value.to(device) for value in self))
+
+    def content(self) -> Iterator[bytes]:
+        """Give what tells them from other notes."""
+        for name, value in self._asdict().items():
+            if value is not None:
+                yield name.encode() + value.contiguous().numpy().tobytes()
 
 
 class Images(Protocol):
@@ -24,6 +55,10 @@ class Images(Protocol):
     @property
     def classes(self) -> Sequence[str]:
         """Names of the classes; empty where they have none."""
+
+    @property
+    def notes(self) -> Notes:
+        """What is said of each sample beside its class."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -61,12 +96,18 @@ class ArrayImages:
         target: class indices ``(N,)``, int64.
         classes: their names; empty where they have none.
         rows: which images ``(N,)`` make up the split; None for all, with M = N. A part of a split copies no image.
+        notes: what is said of each sample beside its class.
+        numbers: position of each sample in the source ``(N,)``, where several samples show one image; None: its row.
+        samples: of the source; None: as many as images.
     """
 
     images: Tensor
     target: Tensor
     classes: Sequence[str] = ()
     rows: Tensor | None = None
+    notes: Notes = Notes()
+    numbers: Tensor | None = None
+    samples: int | None = None
 
     PIECE = 4096  # images hashed at a time, so that a mapped file is never in memory as a whole
 
@@ -76,15 +117,18 @@ class ArrayImages:
 
     @property
     def ids(self) -> Tensor:
+        if self.numbers is not None:
+            return self.numbers
         return torch.arange(len(self)) if self.rows is None else self.rows
 
     @property
     def source_size(self) -> int:
-        return len(self.images)
+        return len(self.images) if self.samples is None else self.samples
 
     def content(self) -> Iterator[bytes]:
         for piece in self.images.split(self.PIECE):
             yield piece.contiguous().numpy().data
+        yield from self.notes.content()
 
     def __len__(self) -> int:
         return len(self.target)
@@ -94,12 +138,19 @@ class ArrayImages:
 
     def part(self, index: Tensor, target: Tensor, classes: Sequence[str]) -> ArrayImages:
         rows = index if self.rows is None else self.rows[index]
-        return ArrayImages(self.images, target, classes, rows)
+        numbers = None if self.numbers is None else self.numbers[index]
+        return ArrayImages(self.images, target, classes, rows, self.notes.part(index), numbers, self.samples)
 
     def to(self, device: torch.device) -> ArrayImages:
         """Return the split on a device, only the images that it is made of."""
-        images = self.images if self.rows is None else self.images[self.rows]
-        return ArrayImages(images.to(device), self.target.to(device), self.classes)
+        images, rows = self.images, None
+        if self.rows is not None:
+            kept, rows = self.rows.unique(return_inverse=True)  # several samples may show one image
+            images, rows = images[kept], rows.to(device)
+        notes, numbers = self.notes.to(device), self.ids
+        return ArrayImages(
+            images.to(device), self.target.to(device), self.classes, rows, notes, numbers, self.source_size
+        )
 
     def verify(self) -> None:
         """Nothing to do: an array has been read whole."""
@@ -139,6 +190,9 @@ class FileImages:
         channels: 3 for RGB, 1 for grey.
         size: height and width.
         rows: of each sample in the source ``(N,)``.
+        notes: what is said of each sample beside its class.
+        numbers: position of each sample among all, where several samples show one image ``(N,)``; None: its row.
+        samples: of all; None: as many as images.
     """
 
     source: Source
@@ -147,6 +201,9 @@ class FileImages:
     channels: int
     size: tuple[int, int]
     rows: Tensor
+    notes: Notes = Notes()
+    numbers: Tensor | None = None
+    samples: int | None = None
 
     LOOKED_AT = 1000  # images that verify decodes: all of a small folder, an even sample of a large one
 
@@ -156,14 +213,15 @@ class FileImages:
 
     @property
     def ids(self) -> Tensor:
-        return self.rows
+        return self.rows if self.numbers is None else self.numbers
 
     @property
     def source_size(self) -> int:
-        return len(self.source)
+        return len(self.source) if self.samples is None else self.samples
 
     def content(self) -> Iterator[bytes]:
-        return self.source.content()
+        yield from self.source.content()
+        yield from self.notes.content()
 
     def __len__(self) -> int:
         return len(self.target)
@@ -172,7 +230,9 @@ class FileImages:
         return torch.stack([self._decode(row) for row in self.rows[index].tolist()])
 
     def part(self, index: Tensor, target: Tensor, classes: Sequence[str]) -> FileImages:
-        return replace(self, target=target, classes=classes, rows=self.rows[index])
+        numbers = None if self.numbers is None else self.numbers[index]
+        notes = self.notes.part(index)
+        return replace(self, target=target, classes=classes, rows=self.rows[index], notes=notes, numbers=numbers)
 
     def verify(self) -> None:
         """Decode every image, or an even sample of 1,000 where there are more.

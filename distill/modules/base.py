@@ -237,7 +237,7 @@ class DistillationModule(pl.LightningModule):
     def _ask(self, batch: Batch) -> tuple[Outputs, Outputs | None]:
         """Return what student and teacher say of a batch, and of the further views that a term looks at."""
         seen, views = self.objective.expand(batch)
-        student = self.student(seen.inputs)
+        student = self.student(seen.inputs, seen.text)
         teacher = self.teach(seen) if self.objective.reads_teacher else None
         if not views:
             return student, teacher
@@ -351,7 +351,7 @@ class DistillationModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Count correct answers and the negative log-likelihood of one split."""
-        logits = self.student(batch.inputs).logits.float()
+        logits = self.student(batch.inputs, batch.text).logits.float()
         correct = (logits.argmax(1) == batch.target).sum()
         nll = F.cross_entropy(logits, batch.target, reduction="sum")
         size = torch.full_like(nll, len(batch.target))

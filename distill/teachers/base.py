@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from distill.outputs import Batch, InputSpec, Outputs, Spec
+from distill.outputs import Anchors, Batch, InputSpec, Outputs, Spec
 
 if TYPE_CHECKING:
     from distill.data.base import ImageData
@@ -39,12 +39,17 @@ class Teacher(ABC):
         """
 
     @property
+    def anchors(self) -> Anchors | None:
+        """Where the classes stand in its embedding space, after :meth:`meet`; None for one that embeds no text."""
+        return None
+
+    @property
     def sees_pixels(self) -> bool:
         """Whether it answers for any image, and not only for the training samples that it has answers for."""
         return True
 
     def meet(self, data: ImageData) -> None:  # noqa: B027 - not abstract, for most teachers have nothing to do
-        """See the data it will be asked about, after :meth:`read`; nothing to do for one that looks at pixels.
+        """See the data it will be asked about, after :meth:`read`; nothing to do for one that looks at pixels alone.
 
         Raises:
             ValueError: when it has no answer for a training sample.

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from distill.cache.manifest import weights_hash
+from distill.cache.manifest import tensor_hash, weights_hash
 from distill.folding import fold
-from distill.outputs import Batch, InputSpec, Outputs, Spec
-from distill.taps import Tapped, source
+from distill.outputs import Anchors, Batch, InputSpec, Outputs, Spec, Words
+from distill.taps import Tapped, introduce, source
 from distill.teachers.base import Teacher
+
+if TYPE_CHECKING:
+    from distill.data.base import ImageData
 
 PRECISIONS = {
     "32": torch.float32, "32-true": torch.float32, "64-true": torch.float64,
@@ -59,14 +63,30 @@ class Frozen(Teacher):
             fold(self.network, [source(self.network, tap) for tap in taps])
         self.tapped = Tapped(self.network, input_spec, taps, self.channels_last).eval()
 
+    def meet(self, data: ImageData) -> None:
+        """Tell a network that reads what the classes are called and which texts there are.
+
+        Raises:
+            ValueError: when it cannot read them.
+        """
+        introduce(self.network, lambda: Words(data.classes, data.texts))
+
+    @property
+    def anchors(self) -> Anchors | None:
+        found: Anchors | None = getattr(self.network, "anchors", None)
+        return found
+
     def _reader(self) -> Tapped:
         if self.tapped is None:
             raise RuntimeError("call read() before using a teacher")
         return self.tapped
 
     def identity(self) -> Mapping[str, str]:
-        """Return network, weights, normalisation, size of the input, and precision."""
+        """Return network, weights, normalisation, size of the input, precision, and where the classes stand."""
+        anchors = self.anchors
+        named = {} if anchors is None else {"anchors": tensor_hash(anchors.text), "scale": f"{anchors.scale:.9g}"}
         return {
+            **named,
             "network": type(self.network).__name__,
             "weights": weights_hash(self.network, self.dtype),
             "input": str(self.input_spec),
@@ -85,9 +105,9 @@ class Frozen(Teacher):
     def _answer(self, batch: Batch) -> Outputs:
         device = batch.inputs.device.type
         if not torch.is_autocast_enabled(device):
-            return self._reader()(batch.inputs)
+            return self._reader()(batch.inputs, batch.text)
         with torch.autocast(device, enabled=False):
-            return self._reader()(batch.inputs)
+            return self._reader()(batch.inputs, batch.text)
 
     def __call__(self, batch: Batch) -> Outputs:
         """Return logits and tapped features for a batch, float32, usable in a graph that trains a student."""
