@@ -21,6 +21,7 @@ from distill.modules.multi_teacher import MultiTeacher, join
 from distill.modules.single_teacher import SingleTeacher
 from distill.objective import Objective
 from distill.outputs import Batch, InputSpec, Outputs, Specs, TrainingSet, Words
+from distill.pointing import pointers
 from distill.schedules.base import Schedule
 from distill.taps import Tapped, introduce
 from distill.teachers.base import Teacher
@@ -209,7 +210,7 @@ def assemble(cfg: Config, sharing: Sharing | None = None, caches: bool = False) 
         teachers = dict(cached)
     try:
         spec = input_spec(network, data.mean, data.std)
-        student = Tapped(network, spec, objective.student_taps, cfg["channels_last"])
+        student = Tapped(network, spec, [*objective.student_taps, *pointers(network)], cfg["channels_last"])
     except ValueError as error:
         raise ConfigError([f"student: {error}"]) from error
     shape = (data.channels, *data.image_size)

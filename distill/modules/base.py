@@ -25,6 +25,7 @@ from distill.modules.controls import controlled
 from distill.modules.pulls import Pulls
 from distill.objective import Objective
 from distill.outputs import Batch, Outputs
+from distill.pointing import counts as pointed
 from distill.schedules.base import Progress
 from distill.taps import Tapped
 
@@ -347,22 +348,26 @@ class DistillationModule(pl.LightningModule):
     # -- evaluation -----------------------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
-        self._eval = {name: torch.zeros(3, dtype=torch.float64, device=self.device) for name in self.eval_names}
+        self._eval = {name: torch.zeros(5, dtype=torch.float64, device=self.device) for name in self.eval_names}
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Count correct answers and the negative log-likelihood of one split."""
-        logits = self.student(batch.inputs, batch.text).logits.float()
+        """Count correct answers, the negative log-likelihood, and looks at what was asked about, of one split."""
+        outputs = self.student(batch.inputs, batch.text)
+        logits = outputs.logits.float()
         correct = (logits.argmax(1) == batch.target).sum()
         nll = F.cross_entropy(logits, batch.target, reduction="sum")
         size = torch.full_like(nll, len(batch.target))
-        self._eval[self.eval_names[dataloader_idx]] += torch.stack([correct, nll, size]).double()
+        found = torch.cat([torch.stack([correct, nll, size]), pointed(outputs, batch.box, nll)])
+        self._eval[self.eval_names[dataloader_idx]] += found.double()
 
     def on_validation_epoch_end(self) -> None:
         for name, counts in self._eval.items():
             sums = self.trainer.strategy.reduce(counts, reduce_op="sum")
             assert isinstance(sums, Tensor)
-            correct, nll, size = sums.tolist()
+            correct, nll, size, hit, boxed = sums.tolist()
             self._row |= {f"{name}/accuracy": 100 * correct / size, f"{name}/nll": nll / size}
+            if boxed:
+                self._row[f"{name}/pointing"] = 100 * hit / boxed
         self.log_dict({k: torch.tensor(v, dtype=torch.float32) for k, v in self._row.items()})
 
     # -- checkpoint -----------------------------------------------------------------------------------------------
