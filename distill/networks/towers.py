@@ -125,24 +125,42 @@ class TextTower(nn.Module):
 
 
 class GRU(TextTower):
-    """Word embedding and one gated recurrent layer (Cho et al., 2014), from left to right.
+    """Word embedding and a gated recurrent layer (Cho et al., 2014) in both directions: every word knows the others.
 
     Args:
-        width: of embedding and state.
+        width: of embedding and state, of which each direction has half.
         vocabulary: rows of the embedding, two of which stand for no word.
         length: words of the longest text.
+
+    Raises:
+        ValueError: when the width is odd.
     """
 
     def __init__(self, width: int, vocabulary: int, length: int) -> None:
         super().__init__()
+        if width % 2:
+            raise ValueError(f"width={width}: must be even, for each direction has half of it")
         self.width = width
         self.reader = WordReader(vocabulary, length)
         self.embedding = nn.Embedding(vocabulary, width)
-        self.layer = nn.GRU(width, width, batch_first=True)
+        self.forth, self.back = (nn.GRU(width, width // 2, batch_first=True) for _ in range(2))
+        self.turn = Turned()
 
     def forward(self, rows: Tensor) -> States:
         tokens = self.reader(rows)
-        return States(self.layer(self.embedding(tokens.ids))[0], tokens.mask, tokens.words)
+        x = self.embedding(tokens.ids)
+        back = self.turn(self.back(self.turn(x, tokens.mask))[0], tokens.mask)
+        return States(torch.cat([self.forth(x)[0], back], 2), tokens.mask, tokens.words)
+
+
+class Turned(nn.Module):
+    """Turns texts round, what fills them up left at the end, so that nothing of it is read before them."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Return ``(N, L, D)`` with the tokens where the mask ``(N, L)`` is true, which come first, in reverse order."""
+        place = torch.arange(mask.shape[1], device=mask.device)
+        where = torch.where(mask, mask.sum(1, keepdim=True) - 1 - place, place)
+        return x.gather(1, where[:, :, None].expand_as(x))
 
 
 class Transformer(TextTower):

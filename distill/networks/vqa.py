@@ -105,8 +105,9 @@ class VQA(nn.Module):
         self.image, self.text = image, text
         self.place = Coordinates()
         self.cells = nn.Linear(image.width + 2, width)
-        self.states = nn.Linear(text.width, width)
-        self.weights = nn.Linear(width, 1)
+        # without the norm all scores are near 0 at first, and where to look is learned late
+        self.states = nn.Sequential(nn.Linear(text.width, width), nn.LayerNorm(width))
+        self.weights = nn.Linear(width, 1, bias=False)
         self.blocks = nn.ModuleList(CrossAttention(width, heads) for _ in range(blocks))
         self.classifier = nn.Sequential(nn.Linear(2 * width, hidden), nn.ReLU(), nn.Linear(hidden, num_classes))
         for name in ("attention", "attention_tokens", "attention_i2t", "words", "fused"):

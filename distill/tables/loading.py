@@ -17,7 +17,7 @@ from distill.tables.spec import ARMS, TABLE, Line, Matched, Published, Source, T
 
 KEYS = (
     "title", "paper", "note", "rule", "tolerance", "baseline", "seeds", "overrides", "smoke", "rows", "columns",
-    "cells", "left_out", "sources", "published",
+    "cells", "left_out", "sources", "published", "metrics",
 )  # fmt: skip
 NEEDED = ("title", "rule", "seeds", "rows", "columns")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -81,6 +81,7 @@ class _Reader:
             left_out={at: str(value) for at, _, value in self.by_cell("left_out")},
             published=self.published(sources),
             sources=sources,
+            metrics=self.metrics(),
         )
 
     def keys(self, node: Mapping[str, Any], known: Collection[str], where: str) -> None:
@@ -136,6 +137,14 @@ class _Reader:
             elif key in given:
                 self.found.append(f"{where}: {text}: the table itself sets {key}; leave it out")
         return tuple(value)
+
+    def metrics(self) -> tuple[str, ...]:
+        """Return the names of what is shown beside accuracy."""
+        value = self.content.get("metrics", [])
+        if isinstance(value, list) and all(isinstance(name, str) and name for name in value):
+            return tuple(value)
+        self.found.append(f"metrics={value}: must be a list of columns of metrics.csv, such as [test/nll]")
+        return ()
 
     def seeds(self) -> tuple[int, ...]:
         """Return the seeds: a number n stands for 0 to n - 1."""

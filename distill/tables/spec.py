@@ -102,6 +102,7 @@ class Table:
         left_out: why a ``(row, column)`` is no cell of the table.
         published: published numbers by ``(row, column)``; the first is the one that ours is compared with.
         sources: by key.
+        metrics: columns of metrics.csv that are shown beside accuracy, as they were after the last epoch.
     """
 
     name: str
@@ -121,6 +122,7 @@ class Table:
     left_out: Mapping[tuple[str, str], str] = field(default_factory=dict)
     published: Mapping[tuple[str, str], tuple[Published, ...]] = field(default_factory=dict)
     sources: Mapping[str, Source] = field(default_factory=dict)
+    metrics: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Cell]:
         """Give every cell that trains a student, seeds innermost."""

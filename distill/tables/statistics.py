@@ -62,6 +62,7 @@ class Score:
         best: whether no student of the column has a higher mean.
         tied: whether the interval of the paired difference to the best holds 0.
         rank: place among the students of the column, from 1; None for teachers and cells not run.
+        metrics: what the table asks for beside accuracy, by name, where it was measured.
     """
 
     row: Line
@@ -76,6 +77,7 @@ class Score:
     best: bool = False
     tied: bool = False
     rank: int | None = None
+    metrics: Mapping[str, Spread] = field(default_factory=dict)
 
     def mean(self, value: Callable[[Entry], float | None]) -> Spread | None:
         """Return mean ± std of a quantity over the trainings that have it, or None."""

@@ -146,3 +146,10 @@ def _objective(cfg: dict) -> Objective:  # type: ignore[type-arg]
     losses = {name: build(node, name, drop=("weight",)) for name, node in cfg["loss"].items()}
     weights = {n: build(w, n) if isinstance(w := node["weight"], dict) else w for n, node in cfg["loss"].items()}
     return Objective(losses, weights)
+
+
+def test_load__metrics(tmp_path: Path) -> None:
+    assert declare(tmp_path / "a").metrics == ()
+    assert declare(tmp_path / "b", YAML + "metrics: [test/pointing]\n").metrics == ("test/pointing",)
+    with pytest.raises(ConfigError, match=r"metrics=test/nll: must be a list of columns of metrics.csv"):
+        declare(tmp_path / "c", YAML + "metrics: test/nll\n")

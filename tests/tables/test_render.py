@@ -193,3 +193,25 @@ def test_trajectories__only_the_trainings_that_count() -> None:
     assert found is not None
     assert (found.epochs, found.mean, found.std) == ([1, 2], [50.0, 60.0], [0.0, 0.0])
     assert Trajectories(epochs).of(cell, "schedule/kd.weight") is None
+
+
+def test_render__metrics_of_the_last_epoch_beside_accuracy(tmp_path: Path) -> None:
+    declared = table(metrics=("test/pointing", "test/nothing"))
+    entries = [entry("kd", A, seed, 70.0) for seed in (0, 1)] + [entry("alone", A, 0, 60.0), entry("teacher", A, 0, 80)]
+    looks = {("kd", 0): (20.0, 50.0), ("kd", 1): (30.0, 60.0), ("teacher", 0): (1.0, 90.0)}
+    epochs = [
+        Epoch(e.row, e.column, e.arm, e.seed, e.fingerprint, number, {"test/pointing": value})
+        for e in entries
+        for number, value in enumerate(looks.get((e.row, e.seed), ()), 1)
+    ]
+    render(declared, entries, epochs[::-1], tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    heads = _line(text, "", 1)
+    assert "test/nothing, last epoch" not in heads
+    at = heads.index("test/pointing, last epoch")
+    shown = {name: _line(text, name, 1)[at] for name in ("KD", "Student alone", "Teacher")}
+    assert shown == {"KD": "55.00 ± 7.07", "Student alone": "", "Teacher": "90.00"}
+    lines = csv.DictReader((tmp_path / "table.csv").read_text().splitlines())
+    found = {line["row"]: line["test/pointing"] for line in lines if line["column"] == A}
+    assert (float(found["kd"]), found["alone"]) == (55, "")
+    assert "test/pointing" not in markdown(table(), score(table(), entries), [])

@@ -10,7 +10,7 @@ from distill.tables.render.latex import latex
 from distill.tables.render.leaderboard import leaderboard
 from distill.tables.render.markdown import markdown
 from distill.tables.render.pictures import pictures
-from distill.tables.render.trajectories import Trajectories
+from distill.tables.render.trajectories import Trajectories, measured
 from distill.tables.render.values import values
 from distill.tables.results import Entry, Epoch
 from distill.tables.spec import Table
@@ -29,8 +29,8 @@ def render(table: Table, entries: Sequence[Entry], epochs: Sequence[Epoch], fold
     Returns:
         What was written. A picture that has no data is not drawn, and an old one of its name is removed.
     """
-    scores = score(table, entries)
     curves = Trajectories(epochs)
+    scores = measured(table, score(table, entries), curves)
     drawn = pictures(table, scores, curves, folder / "plots")
     texts = {
         "README.md": markdown(table, scores, [path.name for path in drawn]),

@@ -80,6 +80,7 @@ def _column(table: Table, scores: Scores, column: Line) -> str:
         ("published %", _published),
         ("Δ", text.delta),
         (f"over {escape(base)} [95 % CI]", lambda s: text.gain(s.gain)),
+        *((f"{escape(name)}, last epoch", _metric(name)) for name in table.metrics),
         ("agreement %", lambda s: f"{a.mean:.1f}" if (a := s.mean(lambda e: e.agreement)) else ""),
         ("one training", text.time_of),
         ("CPU time", text.cpu_of),
@@ -91,6 +92,11 @@ def _column(table: Table, scores: Scores, column: Line) -> str:
     kept = [i for i in range(len(heads)) if i < 2 or any(line[i] for line in lines)]
     grid = _grid([heads[i][0] for i in kept], [[line[i] for i in kept] for line in lines])
     return f"## {escape(column.title)}\n\n{grid}"
+
+
+def _metric(name: str) -> Callable[[Score], str]:
+    """Return what shows a quantity that the table asks for."""
+    return lambda score: str(score.metrics.get(name, ""))
 
 
 def _published(score: Score) -> str:

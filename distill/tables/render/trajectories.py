@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 from distill.plots import Curve, curve
 from distill.records import Record
+from distill.results import Spread, spread
 from distill.tables.results import Entry, Epoch
-from distill.tables.statistics import Score
+from distill.tables.spec import Table
+from distill.tables.statistics import Score, Scores
 
 ACCURACY = "test/accuracy"
 SCHEDULE = "schedule/"
@@ -32,10 +35,25 @@ class Trajectories:
         found = curve(known, name) if (known := [r for r in records if r["history"]]) else None
         return found if found and found.epochs else None
 
+    def last(self, score: Score, name: str) -> Spread | None:
+        """Return a quantity after the last epoch over the seeds of a cell that have it, or None."""
+        ends = [max(found, key=lambda e: e.epoch) for e in score.entries if (found := self.found.get(_key(e)))]
+        values = [end.values[name] for end in ends if math.isfinite(end.values.get(name, math.nan))]
+        return spread(values) if values else None
+
     def _record(self, entry: Entry, name: str) -> Record:
         epochs = self.found.get(_key(entry), ())
         known = [(e.epoch, e.values[name]) for e in epochs if math.isfinite(e.values.get(name, math.nan))]
         return {"history": [{"epoch": epoch, name: value} for epoch, value in known]}
+
+
+def measured(table: Table, scores: Scores, curves: Trajectories) -> Scores:
+    """Return scores with what the table shows beside accuracy."""
+    cells = {}
+    for at, score in scores.cells.items():
+        found = {name: curves.last(score, name) for name in table.metrics}
+        cells[at] = replace(score, metrics={name: value for name, value in found.items() if value is not None})
+    return Scores(cells, scores.warnings)
 
 
 def _key(of: Entry | Epoch) -> tuple[str, str, int, str]:

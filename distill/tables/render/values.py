@@ -55,4 +55,7 @@ def _line(table: Table, score: Score) -> dict[str, Any]:
     for name in ("params", "flops", "cpu_seconds", "peak_memory", "agreement", "nll", "ece"):
         mean = score.mean(lambda e, name=name: getattr(e, name))  # type: ignore[misc]
         found[name] = mean and mean.mean
+    for name in table.metrics:
+        last = score.metrics.get(name)
+        found |= {name: last and last.mean, f"{name} std": last.std if last and last.n > 1 else None}
     return found
