@@ -157,7 +157,7 @@ class Turned(nn.Module):
     """Turns texts round, what fills them up left at the end, so that nothing of it is read before them."""
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Return ``(N, L, D)`` with the tokens where the mask ``(N, L)`` is true, which come first, in reverse order."""
+        """Return ``(N, L, D)``, those tokens in reverse order that the mask ``(N, L)`` is true at, which come first."""
         place = torch.arange(mask.shape[1], device=mask.device)
         where = torch.where(mask, mask.sum(1, keepdim=True) - 1 - place, place)
         return x.gather(1, where[:, :, None].expand_as(x))
