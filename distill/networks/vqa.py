@@ -14,19 +14,41 @@ from distill.networks.towers import LOWEST, MapOf, PlainCNN, States, TextTower
 from distill.outputs import Words
 
 
-class Coordinates(nn.Module):
-    """Adds to the cells of a map where they are (CoordConv, Liu et al., 2018)."""
+class Cells(nn.Module):
+    """Cells of a map in the joint space, normalised; they know where they are (CoordConv, Liu et al., 2018).
+
+    What all images have in common is taken off by the normalisation; it would drown what one image has of its own as
+    long as attention is even, and where to look would be learned late.
+
+    Args:
+        channels: of the map C.
+        width: of the joint space D.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.place = Coordinates()
+        self.project = nn.Conv2d(channels + 2, width, 1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return cells ``(N, h w, C + 2)`` of maps ``(N, C, h, w)``: row and column of their centres from -1 to 1."""
+        """Return cells ``(N, h w, D)`` of maps ``(N, C, h, w)``."""
+        return self.norm(self.project(self.place(maps))).flatten(2).mT
+
+
+class Coordinates(nn.Module):
+    """Adds row and column of each cell as two channels."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return maps ``(N, C + 2, h, w)``: row and column of the cells' centres from -1 to 1 are the last two."""
         height, width = maps.shape[-2:]
         down, right = ((2 * torch.arange(n, device=maps.device) + 1) / n - 1 for n in (height, width))
         both = torch.stack([down[:, None].expand(height, width), right[None].expand(height, width)]).to(maps.dtype)
-        return torch.cat([maps, both.expand(len(maps), -1, -1, -1)], 1).flatten(2).mT
+        return torch.cat([maps, both.expand(len(maps), -1, -1, -1)], 1)
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention from words to cells, added to the words and normalised.
+    """Multi-head attention from normalised words to cells; what is seen is added to the words.
 
     Args:
         width: of words and cells D.
@@ -49,18 +71,22 @@ class CrossAttention(nn.Module):
             words: ``(N, L, D)``.
             cells: ``(N, C, D)``.
         """
-        query, key, value = self._split(self.query(words)), self._split(self.key(cells)), self._split(self.value(cells))
+        query, key, value = (
+            self._split(self.query(self.norm(words))),
+            self._split(self.key(cells)),
+            self._split(self.value(cells)),
+        )
         scores = query @ key.mT * query.shape[-1] ** -0.5
         seen = (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
-        return self.norm(words + self.out(seen)), scores
+        return words + self.out(seen), scores
 
 
 class VQA(nn.Module):
     """Image tower, text tower, cross-attention, answer classifier; reads the questions that it met by their rows.
 
-    Each word attends to the cells; the words are then averaged by weights that they are given themselves, and the
-    classifier reads this average beside that of the words before they looked. ``attention`` is averaged by the same
-    weights: where the question as a whole looks.
+    Each word attends to the cells. The words, and what they saw, are averaged by weights that the words are given
+    themselves, and the classifier reads the two averages. ``attention`` is averaged by the same weights: where the
+    question as a whole looks.
 
     Taps: ``map`` of the image tower; ``attention`` ``(heads, h, w)`` of the question, with sum 1 in each head, which
     is its ``pointer`` too; ``attention_tokens`` ``(heads, L, h, w)`` of each word, which sums to 1 over the cells;
@@ -103,10 +129,8 @@ class VQA(nn.Module):
         if blocks < 1:
             raise ValueError(f"blocks={blocks}: at least one has to look at the image")
         self.image, self.text = image, text
-        self.place = Coordinates()
-        self.cells = nn.Linear(image.width + 2, width)
-        # without the norm all scores are near 0 at first, and where to look is learned late
-        self.states = nn.Sequential(nn.Linear(text.width, width), nn.LayerNorm(width))
+        self.cells = Cells(image.width, width)
+        self.states = nn.Linear(text.width, width)
         self.weights = nn.Linear(width, 1, bias=False)
         self.blocks = nn.ModuleList(CrossAttention(width, heads) for _ in range(blocks))
         self.classifier = nn.Sequential(nn.Linear(2 * width, hidden), nn.ReLU(), nn.Linear(hidden, num_classes))
@@ -129,7 +153,7 @@ class VQA(nn.Module):
             rows: of their questions ``(N,)``.
         """
         maps = self.image(x)
-        cells = self.cells(self.place(maps))
+        cells = self.cells(maps)
         asked: States = self.text(rows)
         self.words(asked.words)
         before = words = self.states(asked.values)
@@ -137,7 +161,7 @@ class VQA(nn.Module):
         for block in self.blocks:
             words, scores = block(words, cells)
         self._publish(scores, share, asked.mask, (maps.shape[-2], maps.shape[-1]))
-        fused = self.fused(torch.cat([(share * before).sum(1), (share * words).sum(1)], 1))
+        fused = self.fused(torch.cat([(share * before).sum(1), (share * (words - before)).sum(1)], 1))
         return self.classifier(fused)
 
     def _publish(self, scores: Tensor, share: Tensor, mask: Tensor, grid: tuple[int, int]) -> None:

@@ -14,7 +14,7 @@ from distill.assemble import make_network
 from distill.config import ConfigError, compose, resolved
 from distill.folding import fold
 from distill.networks.cifar.resnet import resnet8
-from distill.networks.towers import GRU, MapOf, PlainCNN, Pretrained, Transformer
+from distill.networks.towers import GRU, MapOf, PlainCNN, Pretrained, Transformer, Turned
 from distill.networks.vqa import VQA
 from distill.outputs import InputSpec, Outputs, Words
 from distill.taps import Tapped
@@ -122,7 +122,7 @@ def test_fold__keeps_the_answer() -> None:
             layer.running_mean.normal_()
             layer.running_var.uniform_(0.5, 2)
     folded = copy.deepcopy(network)
-    assert len(fold(folded, ["attention"])) == 4
+    assert len(fold(folded, ["attention"])) == 5
     before, after = ask(network, [0, 1]), ask(folded, [0, 1])
     torch.testing.assert_close(after.logits, before.logits)
     torch.testing.assert_close(after.features["attention"], before.features["attention"])
@@ -260,3 +260,11 @@ def test_meet__mistakes() -> None:
 def test_plain_cnn__cells_of_an_odd_image() -> None:
     maps: Tensor = PlainCNN(2, 3)(torch.zeros(1, 3, 33, 20))
     assert maps.shape == (1, 8, 5, 3)
+
+
+def test_turned__leaves_what_fills_up_at_the_end() -> None:
+    x = torch.arange(10.0).view(2, 5, 1)
+    mask = torch.tensor([[True, True, True, False, False], [True] * 5])
+    turned = Turned()(x, mask)
+    assert turned[..., 0].tolist() == [[2, 1, 0, 3, 4], [9, 8, 7, 6, 5]]
+    torch.testing.assert_close(Turned()(turned, mask), x)
