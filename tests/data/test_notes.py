@@ -57,7 +57,8 @@ def test_views__the_view_draws_the_caption_and_nothing_else_does() -> None:
 
 
 def test_views__boxes_do_not_outlive_an_augmentation() -> None:
-    batch = Views(noted(), CropFlip(padding=1, flip=True), seed=0).make(torch.arange(6), torch.zeros(6, dtype=torch.int64))
+    views = Views(noted(), CropFlip(padding=1, flip=True), seed=0)
+    batch = views.make(torch.arange(6), torch.zeros(6, dtype=torch.int64))
     assert batch.box is None
     assert batch.text is not None
 
