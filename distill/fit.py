@@ -69,6 +69,8 @@ def identity(cfg: Config) -> Config:
     own = {"teacher": teachers, "data_seed": cfg["seed"] if cfg["data_seed"] is None else cfg["data_seed"]}
     if kept.get("control", "none") == "none" or not teachers:
         kept.pop("control", None)  # runs from before there were controls are still found
+    if not kept.get("corruptions"):
+        kept.pop("corruptions", None)
     kept["loss"] = {name: _without_defaults(node) for name, node in cfg["loss"].items()}
     return {**kept, **own, **({"cache": cache} if cache else {})}
 
