@@ -6,6 +6,7 @@ from distill.config import build as build_node
 from distill.losses.base import Loss
 from distill.outputs import Batch, Outputs, Spec, TrainingSet
 
+from .families.answers import ANSWERS
 from .families.blocks import BLOCKS
 from .families.features import FEATURES
 from .families.logits import LOGITS
@@ -14,7 +15,7 @@ from .families.relations import RELATIONS
 from .families.setting import CLASSES, Setting
 from .families.views import VIEWS
 
-SETTINGS: list[Setting] = [*LOGITS, *FEATURES, *BLOCKS, *RELATIONS, *VIEWS, *PHASES]
+SETTINGS: list[Setting] = [*LOGITS, *FEATURES, *BLOCKS, *RELATIONS, *VIEWS, *PHASES, *ANSWERS]
 
 
 def build(setting: Setting) -> Loss:
