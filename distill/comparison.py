@@ -135,8 +135,14 @@ def _title(what: str, seed: int, seeds: Sequence[int]) -> str:
 
 
 def alone(cfg: Mapping[str, Any], seed: int) -> Config:
-    """Return the resolved config of the same student trained with cross-entropy and no teacher."""
-    return resolved({**cfg, "teacher": {}, "cache": {}, "control": "none", "loss": {"ce": CE}, "seed": seed})
+    """Return the resolved config of the same student trained with cross-entropy and no teacher.
+
+    One whose classes are a teacher's text vectors has a classifier of its own there.
+    """
+    found = resolved({**cfg, "teacher": {}, "cache": {}, "control": "none", "loss": {"ce": CE}, "seed": seed})
+    if "anchored" in found["student"]:
+        found["student"] = {**found["student"], "anchored": False, "anchor": None}
+    return found
 
 
 def teacher_config(cfg: Mapping[str, Any], name: str) -> Config:
