@@ -26,6 +26,10 @@ class QuestionData(ImageData):
     blind: bool
 
     @property
+    def asks(self) -> bool:
+        return True
+
+    @property
     def own_val(self) -> bool:
         return self.val_fraction > 0
 
