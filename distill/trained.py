@@ -14,7 +14,7 @@ from torch import Tensor
 from distill.assemble import answer, input_spec, make_data, make_network, make_teacher, specs_of
 from distill.config import Config, ConfigError, compose, resolved
 from distill.data.base import ImageData
-from distill.evaluate import agreement, moved, predict, scores, under_corruption
+from distill.evaluate import agreement, measured, moved, predict, under_corruption
 from distill.fit import STUDENT
 from distill.outputs import Words
 from distill.records import RESULT, Record, is_complete, read_json
@@ -55,7 +55,7 @@ class Loaded:
             ValueError: when there is no such split.
         """
         logits, target = self.predict(split)
-        found = scores(logits, target)
+        found = measured(self.data, split, logits, target)
         teachers = {n: t for n, t in self.config["teacher"].items() if _answers(t)}
         if teachers and len(teachers) == len(self.config["teacher"]):
             frozen = {n: make_teacher(n, node, self.data, []) for n, node in teachers.items()}

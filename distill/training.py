@@ -27,7 +27,7 @@ from distill.cache.fill import fill
 from distill.cache.teacher import Cached
 from distill.config import Config, build, fingerprint
 from distill.data.loader import Pace
-from distill.evaluate import agreement, moved, predict, scores, under_corruption
+from distill.evaluate import agreement, measured, moved, predict, under_corruption
 from distill.fit import BEST, LAST, STUDENT, Interrupted, accuracies, identity, label, rank, write_metrics
 from distill.grafts import KEY
 from distill.loggers import finish
@@ -278,13 +278,13 @@ def _outcome(cfg: Config, parts: Parts, trainer: pl.Trainer, folder: Path) -> Re
     device, most = module.device, peak.peak(module.device)  # before the evaluation
     test = parts.data.loader("test")
     logits, target = predict(student, test, device)
-    last = scores(logits, target)
+    last = measured(parts.data, "test", logits, target)
     chosen = last
     if parts.data.eval_names[0] == "val":
         state = torch.load(folder / BEST, map_location="cpu", weights_only=True)["state_dict"]
         module.load_state_dict(state)
         logits, target = predict(student, test, device)
-        chosen = scores(logits, target)
+        chosen = measured(parts.data, "test", logits, target)
     if parts.teachers and all(teacher.sees_pixels for teacher in parts.teachers.values()):
         answers = (answer(parts.teachers, batch, cfg) for batch in moved(test, device))
         chosen["agreement"] = agreement(logits, answers)

@@ -18,6 +18,7 @@ NEEDED = {
     "hub": ["dataset.path=nowhere/nothing", "dataset.num_classes=2"],
     "medmnist": ["dataset.file=nowhere", "dataset.num_classes=2"],
     "image_folder": ["dataset.root=nowhere", "dataset.num_classes=2"],
+    "vqa": ["dataset.root=nowhere"],
     "cifar10": ["student=resnet8", "teacher=resnet8"],
     "cifar100": ["student=resnet8", "teacher=resnet8"],
 }

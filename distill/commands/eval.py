@@ -22,7 +22,8 @@ Evaluates the student of a run folder, a checkpoint of distill, or a file of wei
 """
 ROWS = {
     "samples": "", "accuracy": "%", "top5": "%", "nll": "nats", "ece": "% calibration error, 15 bins",
-    "agreement": "% with its teacher",
+    "agreement": "% with its teacher", "majority": "% by the most frequent answer, without a look",
+    "prior": "% by the words of the question, without a look",
 }  # fmt: skip
 
 
@@ -75,4 +76,6 @@ def shown(scores: dict[str, Any]) -> str:
             value = scores[key]
             lines.append(f"  {key:<10}{value:>8}" if key == "samples" else f"  {key:<10}{value:>8.2f} {unit}")
     lines += [f"  {kind:<10}{value:>8.2f} % under corruption" for kind, value in scores.get("corrupted", {}).items()]
+    for kind, value in scores.get("by_kind", {}).items():
+        lines.append(f"  {'' if value is None else f'{value:.2f}':>18} % of kind {kind}")
     return "\n".join(lines)

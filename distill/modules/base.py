@@ -48,6 +48,7 @@ class _Seen(NamedTuple):
     predicted: Tensor
     told: Tensor | None  # by the teacher
     target: Tensor
+    credit: Tensor | None  # of the answer predicted, where answers have one
 
 
 class DivergenceError(RuntimeError):
@@ -232,7 +233,9 @@ class DistillationModule(pl.LightningModule):
                 with strategy.block_backward_sync():
                     self.manual_backward(loss)
         told = None if said is None else said.logits.argmax(1)
-        return _Seen(step, [*terms, total.detach()], student.logits.argmax(1), told, batch.target)
+        predicted = student.logits.argmax(1)
+        credit = None if batch.scores is None else batch.scores.gather(1, predicted[:, None])[:, 0]
+        return _Seen(step, [*terms, total.detach()], predicted, told, batch.target, credit)
 
     def _ask(self, batch: Batch) -> tuple[Outputs, Outputs | None]:
         """Return what student and teacher say of a batch, and of the further views that a term looks at."""
@@ -279,7 +282,8 @@ class DistillationModule(pl.LightningModule):
         values = torch.stack([value for one in seen for value in one.values]).view(len(seen), -1)
         sizes = torch.tensor([len(one.target) for one in seen], dtype=torch.float64).to(self.device, non_blocking=True)
         predicted, target = torch.cat([one.predicted for one in seen]), torch.cat([one.target for one in seen])
-        correct = (predicted == target).sum()
+        credits = [one.credit for one in seen if one.credit is not None]
+        correct = torch.cat(credits).double().sum() if credits else (predicted == target).sum()
         asked = [one for one in seen if one.told is not None]
         zero = torch.zeros_like(correct)
         agree, answered = zero, 0
@@ -347,22 +351,28 @@ class DistillationModule(pl.LightningModule):
     # -- evaluation -----------------------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
-        self._eval = {name: torch.zeros(3, dtype=torch.float64, device=self.device) for name in self.eval_names}
+        self._eval = {name: torch.zeros(4, dtype=torch.float64, device=self.device) for name in self.eval_names}
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Count correct answers and the negative log-likelihood of one split."""
         logits = self.student(batch.inputs, batch.text).logits.float()
-        correct = (logits.argmax(1) == batch.target).sum()
-        nll = F.cross_entropy(logits, batch.target, reduction="sum")
-        size = torch.full_like(nll, len(batch.target))
-        self._eval[self.eval_names[dataloader_idx]] += torch.stack([correct, nll, size]).double()
+        predicted = logits.argmax(1)
+        if batch.scores is None:
+            correct = (predicted == batch.target).sum()
+            nll = F.cross_entropy(logits, batch.target, reduction="sum")
+            size = known = torch.full_like(nll, len(batch.target))
+        else:  # where no answer has credit there is no target either
+            correct, answered = batch.scores.gather(1, predicted[:, None]).sum(), batch.scores.amax(1) > 0
+            nll = (F.cross_entropy(logits, batch.target, reduction="none") * answered).sum()
+            size, known = torch.full_like(nll, len(batch.target)), answered.sum()
+        self._eval[self.eval_names[dataloader_idx]] += torch.stack([correct, nll, size, known]).double()
 
     def on_validation_epoch_end(self) -> None:
         for name, counts in self._eval.items():
             sums = self.trainer.strategy.reduce(counts, reduce_op="sum")
             assert isinstance(sums, Tensor)
-            correct, nll, size = sums.tolist()
-            self._row |= {f"{name}/accuracy": 100 * correct / size, f"{name}/nll": nll / size}
+            correct, nll, size, known = sums.tolist()
+            self._row |= {f"{name}/accuracy": 100 * correct / size, f"{name}/nll": nll / max(known, 1)}
         self.log_dict({k: torch.tensor(v, dtype=torch.float32) for k, v in self._row.items()})
 
     # -- checkpoint -----------------------------------------------------------------------------------------------
