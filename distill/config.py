@@ -84,6 +84,7 @@ class Root:
     schedule_interval: Interval = Interval.epoch  # how often schedules move: epoch or step
     teacher_average: Average = Average.logits  # with several teachers
     control: Control = Control.none  # shuffled_teacher, uniform_teacher, random_teacher: told instead
+    corruptions: bool = False  # also test on images with noise, blur, less contrast, more light, coarser pixels
     term_gradients: bool = True  # log the norm of each term's gradient, on the first batch of an epoch
     map_batches: int = 4  # evaluation batches whose maps are judged, of an image-text teacher and an aligned student
     overlays: int = 0  # test images whose maps are drawn after the first and the last epoch

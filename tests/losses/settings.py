@@ -6,6 +6,7 @@ from distill.config import build as build_node
 from distill.losses.base import Loss
 from distill.outputs import Anchors, Batch, Outputs, Spec, TrainingSet
 
+from .families.answers import ANSWERS
 from .families.blocks import BLOCKS
 from .families.cross import CROSS
 from .families.features import FEATURES
@@ -15,7 +16,7 @@ from .families.relations import RELATIONS
 from .families.setting import CLASSES, Setting
 from .families.views import VIEWS
 
-SETTINGS: list[Setting] = [*LOGITS, *FEATURES, *BLOCKS, *RELATIONS, *VIEWS, *PHASES, *CROSS]
+SETTINGS: list[Setting] = [*LOGITS, *FEATURES, *BLOCKS, *RELATIONS, *VIEWS, *PHASES, *ANSWERS, *CROSS]
 
 
 def build(setting: Setting) -> Loss:
