@@ -24,7 +24,8 @@ GIVEN = {
 }  # fmt: skip
 """Arguments that distill adds to the target of a group."""
 LEAST = {
-    "seed": 0, "seeds": 1, "checkpoint_every": 1, "trainer.max_epochs": 1, "trainer.check_val_every_n_epoch": 1,
+    "seed": 0, "seeds": 1, "map_batches": 0, "overlays": 0,
+    "checkpoint_every": 1, "trainer.max_epochs": 1, "trainer.check_val_every_n_epoch": 1,
     "trainer.accumulate_grad_batches": 1, "trainer.log_every_n_steps": 1,
 }  # fmt: skip
 CONTROLS = [control.value for control in Control if control is not Control.none]

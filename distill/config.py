@@ -86,6 +86,8 @@ class Root:
     control: Control = Control.none  # shuffled_teacher, uniform_teacher, random_teacher: told instead
     corruptions: bool = False  # also test on images with noise, blur, less contrast, more light, coarser pixels
     term_gradients: bool = True  # log the norm of each term's gradient, on the first batch of an epoch
+    map_batches: int = 4  # evaluation batches whose maps are judged, of an image-text teacher and an aligned student
+    overlays: int = 0  # test images whose maps are drawn after the first and the last epoch
     checkpoint_every: int | None = None  # steps between checkpoints inside an epoch; null: at the end of each epoch
     ckpt_path: str | None = None  # checkpoint to start from; null: the run's own last one, where it was interrupted
     tags: list[str] = field(default_factory=list)  # free words kept in the record and sent to the logger
@@ -107,7 +109,7 @@ ConfigStore.instance().store(name="root", node=Root)
 
 IRRELEVANT = {
     "pair", "seeds", "alone", "out", "check", "rerun", "quiet", "tags", "together", "logger", "scheduler",
-    "checkpoint_every", "ckpt_path", "trial", "term_gradients",
+    "checkpoint_every", "ckpt_path", "trial", "term_gradients", "map_batches", "overlays",
 }  # fmt: skip
 """Root keys that do not change what one training computes; ``scheduler`` is interpolated into the terms by then."""
 

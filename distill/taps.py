@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
 
 from distill.outputs import InputSpec, Outputs, Spec, Words
 
@@ -140,6 +141,7 @@ class Tapped(nn.Module):
         self.taps = tuple(dict.fromkeys(taps))
         self._features: dict[str, Tensor] = {}
         self._versions: dict[str, int] = {}
+        self._handles: list[RemovableHandle] = []
         for name in self.taps:
             self._attach(name)
 
@@ -156,10 +158,14 @@ class Tapped(nn.Module):
             self._features[name] = value
             self._versions[name] = 0 if value.is_inference() else value._version
 
-        if wants_input:
-            module.register_forward_pre_hook(keep)
-        else:
-            module.register_forward_hook(keep)
+        hook = module.register_forward_pre_hook if wants_input else module.register_forward_hook
+        self._handles.append(hook(keep))
+
+    def release(self) -> None:
+        """Stop reading features of the network, which others may go on to read."""
+        for handle in self._handles:
+            handle.remove()
+        self._features = {}
 
     def normalize(self, images: Tensor) -> Tensor:
         """Return pixels ``(N, C, H, W)``, uint8 or float in [0, 1], as the network wants them."""

@@ -32,7 +32,9 @@ from distill.fit import BEST, LAST, STUDENT, Interrupted, accuracies, identity, 
 from distill.grafts import KEY
 from distill.loggers import finish
 from distill.modules.base import DistillationModule, DivergenceError
+from distill.modules.cross_modal import CrossModal
 from distill.outputs import Batch
+from distill.overlays import Overlays
 from distill.progress import Bar, Lines, filling
 from distill.records import RESULT, Record, write_json
 from distill.search.pruning import Pruning
@@ -182,6 +184,8 @@ def make_trainer(
         callbacks.append(_BestCheckpoint(filename=Path(BEST).stem, **common))
     if cfg["trial"] is not None:
         callbacks.append(Pruning(Watched(**cfg["trial"])))
+    if cfg["overlays"] and isinstance(parts.module, CrossModal):
+        callbacks.append(Overlays(folder, parts.data, cfg["overlays"]))
     if member is not None:
         callbacks.append(member)
     if cfg["ema_decay"] is not None:
@@ -311,6 +315,7 @@ def _outcome(cfg: Config, parts: Parts, trainer: pl.Trainer, folder: Path) -> Re
         "accuracy": accuracies(history),
         "test": chosen,
         "test_last": last,
+        **module.outcome(),
         "history": history,
     }
 

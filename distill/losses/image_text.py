@@ -148,6 +148,13 @@ class ImageText(Loss):
         if self.needs_classes():
             self.classes = class_vectors(data, self.teacher_tap)
 
+    def scaled(self, scale: float | None) -> float:
+        """Return a scale that was given, else the teacher's own."""
+        if scale is not None:
+            return scale
+        assert self.classes is not None
+        return self.classes.scale
+
     def embedded(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Embedded:
         """Return the vectors of a batch, of all processes where they are compared.
 

@@ -355,7 +355,8 @@ class DistillationModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Count correct answers and the negative log-likelihood of one split."""
-        logits = self.student(batch.inputs, batch.text).logits.float()
+        student = self.student(batch.inputs, batch.text)
+        logits = student.logits.float()
         predicted = logits.argmax(1)
         if batch.scores is None:
             correct = (predicted == batch.target).sum()
@@ -366,6 +367,14 @@ class DistillationModule(pl.LightningModule):
             nll = (F.cross_entropy(logits, batch.target, reduction="none") * answered).sum()
             size, known = torch.full_like(nll, len(batch.target)), answered.sum()
         self._eval[self.eval_names[dataloader_idx]] += torch.stack([correct, nll, size, known]).double()
+        self.looked(student, batch, batch_idx, dataloader_idx)
+
+    def looked(self, student: Outputs, batch: Batch, batch_idx: int, dataloader_idx: int) -> None:
+        """See what the student says of an evaluation batch, beside what is counted of it anyway."""
+
+    def outcome(self) -> dict[str, Any]:
+        """Return what the record of a finished training says beside the history; nothing for most."""
+        return {}
 
     def on_validation_epoch_end(self) -> None:
         for name, counts in self._eval.items():
