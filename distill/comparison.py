@@ -135,15 +135,23 @@ def _title(what: str, seed: int, seeds: Sequence[int]) -> str:
 
 
 def alone(cfg: Mapping[str, Any], seed: int) -> Config:
-    """Return the resolved config of the same student trained with cross-entropy and no teacher."""
-    return resolved({**cfg, "teacher": {}, "cache": {}, "control": "none", "loss": {"ce": CE}, "seed": seed})
+    """Return the resolved config of the same student trained without a teacher.
+
+    By cross-entropy; or, where the config has no teacher either, by its own terms, which need none.
+    """
+    loss = {"ce": CE} if cfg["teacher"] else cfg["loss"]
+    return resolved({**cfg, "teacher": {}, "cache": {}, "control": "none", "loss": loss, "seed": seed})
 
 
 def teacher_config(cfg: Mapping[str, Any], name: str) -> Config:
-    """Return the resolved config that trains a teacher: its network as student, its ``training`` laid on top."""
+    """Return the resolved config that trains a teacher: its network as student, its ``training`` laid on top.
+
+    By cross-entropy, unless ``training`` has terms of its own, which are then all there are.
+    """
     node = cfg["teacher"][name]
+    loss = {} if "loss" in node["training"] else {"ce": CE}
     plain = {
-        "teacher": {}, "cache": {}, "control": "none", "loss": {"ce": CE}, "ema_decay": None, "compile": False,
+        "teacher": {}, "cache": {}, "control": "none", "loss": loss, "ema_decay": None, "compile": False,
         "data_seed": None, "trial": None,
     }  # fmt: skip
     return resolved(merged({**cfg, "student": node["network"], **plain}, node["training"]))

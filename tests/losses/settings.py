@@ -7,6 +7,7 @@ from distill.losses.base import Loss
 from distill.outputs import Batch, Outputs, Spec, TrainingSet
 
 from .families.blocks import BLOCKS
+from .families.captions import CAPTIONS
 from .families.features import FEATURES
 from .families.logits import LOGITS
 from .families.phases import PHASES
@@ -14,7 +15,7 @@ from .families.relations import RELATIONS
 from .families.setting import CLASSES, Setting
 from .families.views import VIEWS
 
-SETTINGS: list[Setting] = [*LOGITS, *FEATURES, *BLOCKS, *RELATIONS, *VIEWS, *PHASES]
+SETTINGS: list[Setting] = [*LOGITS, *FEATURES, *BLOCKS, *RELATIONS, *VIEWS, *PHASES, *CAPTIONS]
 
 
 def build(setting: Setting) -> Loss:
