@@ -137,10 +137,14 @@ def _title(what: str, seed: int, seeds: Sequence[int]) -> str:
 def alone(cfg: Mapping[str, Any], seed: int) -> Config:
     """Return the resolved config of the same student trained without a teacher.
 
-    By cross-entropy; or, where the config has no teacher either, by its own terms, which need none.
+    By cross-entropy; or, where the config has no teacher either, by its own terms, which need none. A student whose
+    classes are a teacher's text vectors has a classifier of its own there.
     """
     loss = {"ce": CE} if cfg["teacher"] else cfg["loss"]
-    return resolved({**cfg, "teacher": {}, "cache": {}, "control": "none", "loss": loss, "seed": seed})
+    found = resolved({**cfg, "teacher": {}, "cache": {}, "control": "none", "loss": loss, "seed": seed})
+    if "anchored" in found["student"]:
+        found["student"] = {**found["student"], "anchored": False, "anchor": None}
+    return found
 
 
 def teacher_config(cfg: Mapping[str, Any], name: str) -> Config:

@@ -84,6 +84,7 @@ class Root:
     schedule_interval: Interval = Interval.epoch  # how often schedules move: epoch or step
     teacher_average: Average = Average.logits  # with several teachers
     control: Control = Control.none  # shuffled_teacher, uniform_teacher, random_teacher: told instead
+    corruptions: bool = False  # also test on images with noise, blur, less contrast, more light, coarser pixels
     term_gradients: bool = True  # log the norm of each term's gradient, on the first batch of an epoch
     checkpoint_every: int | None = None  # steps between checkpoints inside an epoch; null: at the end of each epoch
     ckpt_path: str | None = None  # checkpoint to start from; null: the run's own last one, where it was interrupted

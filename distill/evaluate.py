@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from distill.corruption import KINDS, corrupted
 from distill.outputs import Batch, Outputs
 from distill.taps import Tapped
 
@@ -56,6 +57,17 @@ def scores(logits: Tensor, target: Tensor) -> dict[str, Any]:
         "by_class": [100 * v if n else None for v, n in zip(by_class.tolist(), count.tolist(), strict=True)],
         "samples": len(target),
     }
+
+
+def under_corruption(
+    network: Tapped, loader: Iterable[Batch], device: torch.device, level: int = 3
+) -> dict[str, float]:
+    """Return the accuracy in percent on a split under each kind of corruption, and their ``mean``."""
+    found = {}
+    for kind in KINDS:
+        logits, target = predict(network, corrupted(loader, kind, level), device)
+        found[kind] = 100 * (logits.argmax(1) == target).float().mean().item()
+    return {**found, "mean": sum(found.values()) / len(found)}
 
 
 def agreement(logits: Tensor, answers: Iterable[Outputs]) -> float:

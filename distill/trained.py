@@ -14,7 +14,7 @@ from torch import Tensor
 from distill.assemble import answer, input_spec, make_data, make_network, make_teacher, specs_of
 from distill.config import Config, ConfigError, compose, resolved
 from distill.data.base import ImageData
-from distill.evaluate import agreement, moved, predict, scores
+from distill.evaluate import agreement, moved, predict, scores, under_corruption
 from distill.fit import STUDENT
 from distill.outputs import Words
 from distill.records import RESULT, Record, is_complete, read_json
@@ -62,6 +62,18 @@ class Loaded:
             batches = moved(self.data.loader(split), torch.device("cpu"))
             found["agreement"] = agreement(logits, (answer(frozen, batch, self.config) for batch in batches))
         return found
+
+    def corrupted(self, split: str = "test", level: int = 3) -> dict[str, float]:
+        """Return the accuracy in percent of a split under each kind of corruption, and their ``mean``.
+
+        Args:
+            split: train, val or test.
+            level: how strong, 1 to 5.
+
+        Raises:
+            ValueError: when there is no such split or level.
+        """
+        return under_corruption(self.student, self.data.loader(split), torch.device("cpu"), level)
 
 
 def _answers(teacher: Config) -> bool:

@@ -27,7 +27,7 @@ from distill.cache.fill import fill
 from distill.cache.teacher import Cached
 from distill.config import Config, build, fingerprint
 from distill.data.loader import Pace
-from distill.evaluate import agreement, moved, predict, scores
+from distill.evaluate import agreement, moved, predict, scores, under_corruption
 from distill.fit import BEST, LAST, STUDENT, TRANSFORMERS, Interrupted, accuracies, identity, label, rank, write_metrics
 from distill.grafts import KEY
 from distill.loggers import finish
@@ -288,6 +288,8 @@ def _outcome(cfg: Config, parts: Parts, trainer: pl.Trainer, folder: Path) -> Re
     if parts.teachers and all(teacher.sees_pixels for teacher in parts.teachers.values()):
         answers = (answer(parts.teachers, batch, cfg) for batch in moved(test, device))
         chosen["agreement"] = agreement(logits, answers)
+    if cfg["corruptions"]:
+        chosen["corrupted"] = under_corruption(student, test, device)
     weights = {k: v.detach().cpu().contiguous() for k, v in student.network.state_dict().items()}
     save_file(weights, folder / STUDENT, described(parts))
     export = getattr(student.network, "save_transformers", None)

@@ -213,12 +213,22 @@ class ImageData(pl.LightningDataModule):
         self.splits  # noqa: B018 - reading finds them
         return self._texts
 
+    @property
+    def kinds(self) -> Sequence[str]:
+        """Names of the kinds of samples that :class:`Notes` tells apart, whose accuracy is reported; mostly none."""
+        return ()
+
+    @property
+    def absent(self) -> Sequence[str]:
+        """Names of the classes that need no training image, because they are there to be recognised without one."""
+        return ()
+
     def _divided(self, found: Splits) -> dict[str, Images]:
         named = {name: split for name, split in found._asdict().items() if split is not None}
         if self.class_subset is not None:
             named = {name: keep_classes(name, split, self.class_subset) for name, split in named.items()}
         for name, split in named.items():
-            check(name, split, (self.channels, *self.image_size), self.num_classes)
+            check(name, split, (self.channels, *self.image_size), self.num_classes, self.absent)
         train, test, val = Splits(**{name: resident(split, self.resident_gb * 1e9) for name, split in named.items()})
         if self.train_size is not None:
             if not self.num_classes <= self.train_size <= len(train):

@@ -23,12 +23,14 @@ class Notes(NamedTuple):
             NaN for samples that have none.
         answers: classes of the answers that get credit ``(N, R)``, int64; -1 after the last.
         credit: what each of them gets ``(N, R)``, float32 in [0, 1].
+        kind: which of the dataset's kinds of samples each is, such as a kind of question ``(N,)``, int64.
     """
 
     text: Tensor | None = None
     box: Tensor | None = None
     answers: Tensor | None = None
     credit: Tensor | None = None
+    kind: Tensor | None = None
 
     def part(self, index: Tensor) -> Notes:
         """Return the notes of the samples at positions ``(n,)``."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from distill.data.images import Images
+from distill.data.images import ArrayImages, FileImages, Images
 from distill.data.keyed import mix
 
 
@@ -74,10 +75,20 @@ def keep_classes(name: str, split: Images, subset: int | Sequence[int]) -> Image
     number = torch.full((known,), -1).scatter_(0, kept, torch.arange(len(kept)))
     index = (number[split.target] >= 0).nonzero()[:, 0]
     names = [split.classes[i] for i in kept.tolist()] if split.classes else ()
-    return split.part(index, number[split.target[index]], names)
+    part = split.part(index, number[split.target[index]], names)
+    return part if part.notes.answers is None else renumbered(part, number)
 
 
-def check(name: str, split: Images, shape: tuple[int, int, int], num_classes: int) -> None:
+def renumbered(split: Images, number: Tensor) -> Images:
+    """Return a split whose answers have the numbers ``(K,)`` that classes get; those of -1 get no credit."""
+    answers = split.notes.answers
+    assert isinstance(split, ArrayImages | FileImages)
+    assert answers is not None
+    kept = torch.where(answers < 0, answers, number[answers])
+    return replace(split, notes=split.notes._replace(answers=kept))
+
+
+def check(name: str, split: Images, shape: tuple[int, int, int], num_classes: int, absent: Sequence[str] = ()) -> None:
     """Compare a split with what the config declares.
 
     Args:
@@ -85,6 +96,7 @@ def check(name: str, split: Images, shape: tuple[int, int, int], num_classes: in
         split: what was read.
         shape: declared channels, height and width.
         num_classes: declared.
+        absent: names of the classes that need no training image.
 
     Raises:
         ValueError: says what differs and what to set.
@@ -107,6 +119,7 @@ def check(name: str, split: Images, shape: tuple[int, int, int], num_classes: in
         )
     if name == "train":
         empty = (torch.bincount(split.target, minlength=classes) == 0).nonzero()[:, 0].tolist()
+        empty = [i for i in empty if not split.classes or split.classes[i] not in absent]
         if empty:
             which = ", ".join(split.classes[i] if split.classes else str(i) for i in empty[:5])
             raise ValueError(f"{len(empty)} of {classes} classes have no training image ({which}): add some")
