@@ -74,6 +74,8 @@ def identity(cfg: Config) -> Config:
     if not kept.get("corruptions"):
         kept.pop("corruptions", None)
     kept["loss"] = {name: _without_defaults(node) for name, node in cfg["loss"].items()}
+    if kept["dataset"].get("captions") is False:  # and those from before there were captions
+        kept["dataset"] = {k: v for k, v in kept["dataset"].items() if k != "captions"}
     return {**kept, **own, **({"cache": cache} if cache else {})}
 
 
