@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
@@ -31,6 +32,8 @@ LEAST = {
 CONTROLS = [control.value for control in Control if control is not Control.none]
 NEEDED = ("teacher", "loss", "scheduler", "student", "dataset", "optimizer", "trainer")
 """Groups that must be mappings before anything in them can be looked at."""
+TRAINING = re.compile(r"teacher\.[^.]+\.training")
+"""Keys of what is laid over the run's config to train a teacher, which is looked at as a config of its own."""
 WEIGHT = union(Kind("float"), Kind("object", values=("distill.schedules.base.Schedule",)))
 
 
@@ -182,7 +185,7 @@ def _nodes(value: Any, path: str, repeated: set[str]) -> Iterator[str]:
     if isinstance(value, list):
         for i, below in enumerate(value):
             yield from _nodes(below, f"{path}[{i}]", repeated)
-    if not isinstance(value, Mapping) or path in repeated:
+    if not isinstance(value, Mapping) or path in repeated or TRAINING.fullmatch(path):
         return
     if "_target_" in value and value["_target_"] is not UNKNOWN:
         group, _, rest = path.partition(".")

@@ -144,11 +144,13 @@ def _untaught(optimizer: Config) -> Config:
 
 
 def alone(cfg: Mapping[str, Any], seed: int) -> Config:
-    """Return the resolved config of the same student trained with cross-entropy and no teacher.
+    """Return the resolved config of the same student trained without a teacher.
 
-    One whose classes are a teacher's text vectors has a classifier of its own there.
+    By cross-entropy; or, where the config has no teacher either, by its own terms, which need none. A student whose
+    classes are a teacher's text vectors has a classifier of its own there.
     """
-    plain = {"teacher": {}, "cache": {}, "control": "none", "loss": {"ce": CE}}
+    loss = {"ce": CE} if cfg["teacher"] else cfg["loss"]
+    plain = {"teacher": {}, "cache": {}, "control": "none", "loss": loss}
     found = resolved({**cfg, **plain, "optimizer": _untaught(cfg["optimizer"]), "seed": seed})
     if "anchored" in found["student"]:
         found["student"] = {**found["student"], "anchored": False, "anchor": None}
@@ -156,10 +158,14 @@ def alone(cfg: Mapping[str, Any], seed: int) -> Config:
 
 
 def teacher_config(cfg: Mapping[str, Any], name: str) -> Config:
-    """Return the resolved config that trains a teacher: its network as student, its ``training`` laid on top."""
+    """Return the resolved config that trains a teacher: its network as student, its ``training`` laid on top.
+
+    By cross-entropy, unless ``training`` has terms of its own, which are then all there are.
+    """
     node = cfg["teacher"][name]
+    loss = {} if "loss" in node["training"] else {"ce": CE}
     plain = {
-        "teacher": {}, "cache": {}, "control": "none", "loss": {"ce": CE}, "ema_decay": None, "compile": False,
+        "teacher": {}, "cache": {}, "control": "none", "loss": loss, "ema_decay": None, "compile": False,
         "data_seed": None, "trial": None, "optimizer": _untaught(cfg["optimizer"]),
     }  # fmt: skip
     return resolved(merged({**cfg, "student": node["network"], **plain}, node["training"]))

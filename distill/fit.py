@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from distill.together import Member
 
 LAST, BEST, STUDENT = "checkpoints/last.ckpt", "checkpoints/best.ckpt", "student.safetensors"
+TRANSFORMERS = "transformers"
+"""Folder that transformers loads, of a student that is one of its models."""
 
 
 class TrainingFailed(RuntimeError):
@@ -85,7 +87,7 @@ def _without_defaults(term: Config) -> Config:
 def label(cfg: Config) -> str:
     """Return a short readable name of a run: dataset, student, terms, control, seed."""
     data = cfg["dataset"]["_target_"].rpartition(".")[2].lower()
-    terms = "+".join(cfg["loss"]) if cfg["teacher"] else "alone"
+    terms = "alone" if not cfg["teacher"] and list(cfg["loss"]) == ["ce"] else "+".join(cfg["loss"])
     if cfg["teacher"] and cfg.get("control", "none") != "none":
         terms += f"-{cfg['control']}"
     return f"{data}-{network_name(cfg['student'])}-{terms}-s{cfg['seed']}"

@@ -112,7 +112,7 @@ class Tapped(nn.Module):
     Args:
         network: maps normalised images ``(N, C, H, W)`` to logits ``(N, K)``; rows of texts ``(N,)`` are the second
             argument of one whose ``reads_text`` is true.
-        input_spec: mean, std and size of the network's input; other sizes are resized (bilinear, antialiased).
+        input_spec: mean, std and size of the network's input; other sizes are resized, antialiased.
         taps: names of the features to return, friendly or module paths; ``path:in`` reads a module's input, and
             ``map@classifier`` (``pool:in@fc``) gives the class scores of a linear layer at every position of a map.
         channels_last: keep images, feature maps and 4-D weights with the channels innermost, which convolutions are
@@ -133,7 +133,7 @@ class Tapped(nn.Module):
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=torch.channels_last) if channels_last else network
         self.reads_text = bool(getattr(network, "reads_text", False))
-        self.size = input_spec.size
+        self.size, self.mode = input_spec.size, input_spec.mode
         mean, std = (torch.tensor(v, dtype=torch.float32).view(-1, 1, 1) for v in (input_spec.mean, input_spec.std))
         self.register_buffer("scale", 1 / std, persistent=False)
         self.register_buffer("byte_scale", 1 / std / 255, persistent=False)
@@ -172,7 +172,7 @@ class Tapped(nn.Module):
         scale = self.byte_scale if images.dtype == torch.uint8 else self.scale
         x = torch.addcmul(self.shift, images.to(scale.dtype, memory_format=self.layout), scale)
         if self.size is not None and tuple(x.shape[-2:]) != self.size:
-            x = F.interpolate(x, self.size, mode="bilinear", antialias=True)
+            x = F.interpolate(x, self.size, mode=self.mode, antialias=True)
         return x
 
     def forward(self, images: Tensor, text: Tensor | None = None) -> Outputs:

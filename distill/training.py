@@ -22,13 +22,13 @@ from torch._functorch import config as functorch_config
 from torch.utils.flop_counter import FlopCounterMode
 
 from distill import peak, records
-from distill.assemble import Parts, accumulated, answer, assemble
+from distill.assemble import Parts, accumulated, answer, assemble, input_spec
 from distill.cache.fill import fill
 from distill.cache.teacher import Cached
 from distill.config import Config, build, fingerprint
 from distill.data.loader import Pace
 from distill.evaluate import agreement, measured, moved, predict, under_corruption
-from distill.fit import BEST, LAST, STUDENT, Interrupted, accuracies, identity, label, rank, write_metrics
+from distill.fit import BEST, LAST, STUDENT, TRANSFORMERS, Interrupted, accuracies, identity, label, rank, write_metrics
 from distill.grafts import KEY
 from distill.loggers import finish
 from distill.modules.base import DistillationModule, DivergenceError
@@ -296,6 +296,9 @@ def _outcome(cfg: Config, parts: Parts, trainer: pl.Trainer, folder: Path) -> Re
         chosen["corrupted"] = under_corruption(student, test, device)
     weights = {k: v.detach().cpu().contiguous() for k, v in student.network.state_dict().items()}
     save_file(weights, folder / STUDENT, described(parts))
+    export = getattr(student.network, "save_transformers", None)
+    if export is not None:
+        export(folder / TRANSFORMERS, input_spec(student.network, parts.data.mean, parts.data.std))
     history = module.history
     samples = trainer.global_step * accumulated(cfg) * cfg["dataset"]["batch_size"]
     return {

@@ -8,6 +8,7 @@ from distill.outputs import Anchors, Batch, Outputs, Spec, TrainingSet
 
 from .families.answers import ANSWERS
 from .families.blocks import BLOCKS
+from .families.captions import CAPTIONS
 from .families.cross import CROSS
 from .families.features import FEATURES
 from .families.logits import LOGITS
@@ -16,7 +17,7 @@ from .families.relations import RELATIONS
 from .families.setting import CLASSES, Setting
 from .families.views import VIEWS
 
-SETTINGS: list[Setting] = [*LOGITS, *FEATURES, *BLOCKS, *RELATIONS, *VIEWS, *PHASES, *ANSWERS, *CROSS]
+SETTINGS: list[Setting] = [*LOGITS, *FEATURES, *BLOCKS, *RELATIONS, *VIEWS, *PHASES, *ANSWERS, *CROSS, *CAPTIONS]
 
 
 def build(setting: Setting) -> Loss:

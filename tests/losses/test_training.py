@@ -33,7 +33,7 @@ def config(setting: Setting, out: Path) -> dict[str, Any]:
     terms = "ce" if setting.name == "ce" else f"ce,{setting.name}"
     arguments = [typed(f"loss.{setting.name}.{key}", value) for key, value in setting.kwargs.items()]
     if not build(setting).reads_teacher:
-        networks[1:] = ["teacher=[]"]
+        networks = [*(word for word in networks if not word.startswith("teacher")), "teacher=[]"]
     return resolved(compose([*DATA, *networks, f"loss=[{terms}]", *arguments, f"out={out}"]))
 
 
