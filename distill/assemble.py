@@ -23,6 +23,7 @@ from distill.modules.single_teacher import SingleTeacher
 from distill.networks.aligned import Aligned
 from distill.objective import Objective
 from distill.outputs import Batch, InputSpec, Outputs, Specs, TrainingSet, Words
+from distill.pointing import pointers
 from distill.schedules.base import Schedule
 from distill.taps import Tapped, introduce, published
 from distill.teachers.base import Teacher
@@ -212,7 +213,7 @@ def assemble(cfg: Config, sharing: Sharing | None = None, caches: bool = False) 
     try:
         spec = input_spec(network, data.mean, data.std)
         judged = len(anchors) == len(teachers) == 1 and isinstance(network, Aligned)
-        taps = [*objective.student_taps, *([MAP] if judged else [])]
+        taps = [*objective.student_taps, *([MAP] if judged else []), *pointers(network)]
         student = Tapped(network, spec, taps, cfg["channels_last"])
     except ValueError as error:
         raise ConfigError([f"student: {error}"]) from error

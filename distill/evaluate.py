@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -27,12 +27,24 @@ def moved(loader: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
 
 
 @torch.inference_mode()
-def predict(network: Tapped, loader: Iterable[Batch], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return logits ``(N, K)`` in float32 and targets ``(N,)`` of a whole split, on the CPU."""
+def predict(
+    network: Tapped, loader: Iterable[Batch], device: torch.device, look: Callable[[Outputs], None] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return logits ``(N, K)`` in float32 and targets ``(N,)`` of a whole split, on the CPU.
+
+    Args:
+        network: answers.
+        loader: of the split.
+        device: that it answers on.
+        look: called with what it says of each batch, features too.
+    """
     network.to(device).eval()
     logits, targets = [], []
     for batch in moved(loader, device):
-        logits.append(network(batch.inputs, batch.text).logits.float().cpu())
+        outputs = network(batch.inputs, batch.text)
+        logits.append(outputs.logits.float().cpu())
+        if look is not None:
+            look(outputs)
         targets.append(batch.target.cpu())
     return torch.cat(logits), torch.cat(targets)
 

@@ -7,6 +7,7 @@ import math
 import os
 import traceback
 import warnings
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -35,6 +36,7 @@ from distill.modules.base import DistillationModule, DivergenceError
 from distill.modules.cross_modal import CrossModal
 from distill.outputs import Batch
 from distill.overlays import Overlays
+from distill.pointing import Looks
 from distill.progress import Bar, Lines, filling
 from distill.records import RESULT, Record, write_json
 from distill.search.pruning import Pruning
@@ -280,20 +282,16 @@ def _outcome(cfg: Config, parts: Parts, trainer: pl.Trainer, folder: Path) -> Re
     """Return everything the record says of a finished training; writes the student's weights."""
     module, student = parts.module, parts.student
     device, most = module.device, peak.peak(module.device)  # before the evaluation
-    test = parts.data.loader("test")
-    logits, target = predict(student, test, device)
-    last = measured(parts.data, "test", logits, target)
+    logits, last = _tested(parts, device)
     chosen = last
     if parts.data.eval_names[0] == "val":
         state = torch.load(folder / BEST, map_location="cpu", weights_only=True)["state_dict"]
         module.load_state_dict(state)
-        logits, target = predict(student, test, device)
-        chosen = measured(parts.data, "test", logits, target)
+        logits, chosen = _tested(parts, device)
     if parts.teachers and all(teacher.sees_pixels for teacher in parts.teachers.values()):
-        answers = (answer(parts.teachers, batch, cfg) for batch in moved(test, device))
-        chosen["agreement"] = agreement(logits, answers)
+        chosen |= _taught(cfg, parts, logits, device)
     if cfg["corruptions"]:
-        chosen["corrupted"] = under_corruption(student, test, device)
+        chosen["corrupted"] = under_corruption(student, parts.data.loader("test"), device)
     weights = {k: v.detach().cpu().contiguous() for k, v in student.network.state_dict().items()}
     save_file(weights, folder / STUDENT, described(parts))
     export = getattr(student.network, "save_transformers", None)
@@ -321,6 +319,29 @@ def _outcome(cfg: Config, parts: Parts, trainer: pl.Trainer, folder: Path) -> Re
         **module.outcome(),
         "history": history,
     }
+
+
+def _tested(parts: Parts, device: torch.device) -> tuple[Tensor, Record]:
+    """Return the student's logits of the test split ``(M, K)``, and what the record says of it."""
+    looks, split = Looks(), parts.data.splits["test"]
+    logits, target = predict(parts.student, parts.data.loader("test"), device, looks.keep)
+    return logits, measured(parts.data, "test", logits, target) | looks.report(
+        split.notes.box, split.notes.kind, parts.data.kinds
+    )
+
+
+def _taught(cfg: Config, parts: Parts, logits: Tensor, device: torch.device) -> Record:
+    """Return agreement of the student's logits of the test split ``(M, K)`` with the teachers, and where those look."""
+    looks, notes = {name: Looks() for name in parts.teachers}, parts.data.splits["test"].notes
+    with ExitStack() as watched:
+        for name, teacher in parts.teachers.items():
+            asked = teacher.teacher if isinstance(teacher, Cached) else teacher
+            watched.enter_context(looks[name].watching(asked.network))
+        answers = (answer(parts.teachers, batch, cfg) for batch in moved(parts.data.loader("test"), device))
+        told: Record = {"agreement": agreement(logits, answers)}
+    found = {name: look.report(notes.box, notes.kind, parts.data.kinds) for name, look in looks.items()}
+    pointing = {name: said["pointing"] for name, said in found.items() if said}
+    return told | ({"teacher_pointing": pointing} if pointing else {})
 
 
 def size(student: Tapped, shape: tuple[int, int, int]) -> dict[str, int]:

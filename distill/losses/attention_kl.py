@@ -111,8 +111,8 @@ class AttentionKL(TapPair):
         if i2t and tokens != "words":
             raise ValueError(f"i2t={i2t:g}: attention to the question is attention to its words; set tokens=words")
         self.tokens, self.heads, self.i2t = tokens, heads, i2t
-        self.i2t_taps = (student_i2t_tap, teacher_i2t_tap) if i2t else ()
-        self.words_taps = (student_words_tap, teacher_words_tap) if tokens == "words" else ()
+        self.i2t_taps: tuple[str, ...] = (student_i2t_tap, teacher_i2t_tap) if i2t else ()
+        self.words_taps: tuple[str, ...] = (student_words_tap, teacher_words_tap) if tokens == "words" else ()
 
     def student_taps(self) -> tuple[str, ...]:
         return (self.student_tap, *self.words_taps[:1], *self.i2t_taps[:1])
@@ -139,7 +139,7 @@ class AttentionKL(TapPair):
             self.mixing = nn.Parameter(torch.zeros(heads))  # of its softmax: the mean of the teacher's heads at first
 
     @staticmethod
-    def _check(taps: tuple[str, str], specs: tuple[Spec, Spec], form: str, why: str) -> None:
+    def _check(taps: tuple[str, ...], specs: tuple[Spec, Spec], form: str, why: str) -> None:
         mine, other = specs
         if {len(mine.shape), len(other.shape)} != {form.count(",") + 1 if form != "(L,)" else 1}:
             raise ValueError(

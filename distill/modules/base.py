@@ -25,6 +25,7 @@ from distill.modules.controls import controlled
 from distill.modules.pulls import Pulls
 from distill.objective import Objective
 from distill.outputs import Batch, Outputs
+from distill.pointing import counts as pointed
 from distill.schedules.base import Progress
 from distill.taps import Tapped
 
@@ -351,10 +352,10 @@ class DistillationModule(pl.LightningModule):
     # -- evaluation -----------------------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
-        self._eval = {name: torch.zeros(4, dtype=torch.float64, device=self.device) for name in self.eval_names}
+        self._eval = {name: torch.zeros(6, dtype=torch.float64, device=self.device) for name in self.eval_names}
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Count correct answers and the negative log-likelihood of one split."""
+        """Count correct answers, the negative log-likelihood, and looks at what was asked about, of one split."""
         student = self.student(batch.inputs, batch.text)
         logits = student.logits.float()
         predicted = logits.argmax(1)
@@ -366,7 +367,8 @@ class DistillationModule(pl.LightningModule):
             correct, answered = batch.scores.gather(1, predicted[:, None]).sum(), batch.scores.amax(1) > 0
             nll = (F.cross_entropy(logits, batch.target, reduction="none") * answered).sum()
             size, known = torch.full_like(nll, len(batch.target)), answered.sum()
-        self._eval[self.eval_names[dataloader_idx]] += torch.stack([correct, nll, size, known]).double()
+        counted = torch.stack([correct, nll, size, known])
+        self._eval[self.eval_names[dataloader_idx]] += torch.cat([counted, pointed(student, batch.box, nll)]).double()
         self.looked(student, batch, batch_idx, dataloader_idx)
 
     def looked(self, student: Outputs, batch: Batch, batch_idx: int, dataloader_idx: int) -> None:
@@ -380,8 +382,10 @@ class DistillationModule(pl.LightningModule):
         for name, counts in self._eval.items():
             sums = self.trainer.strategy.reduce(counts, reduce_op="sum")
             assert isinstance(sums, Tensor)
-            correct, nll, size, known = sums.tolist()
+            correct, nll, size, known, hit, boxed = sums.tolist()
             self._row |= {f"{name}/accuracy": 100 * correct / size, f"{name}/nll": nll / max(known, 1)}
+            if boxed:
+                self._row[f"{name}/pointing"] = 100 * hit / boxed
         self.log_dict({k: torch.tensor(v, dtype=torch.float32) for k, v in self._row.items()})
 
     # -- checkpoint -----------------------------------------------------------------------------------------------

@@ -81,6 +81,12 @@ class VQA(nn.Module):
         ValueError: when the heads do not divide the width, or there is no block.
     """
 
+    attention: nn.Identity
+    attention_tokens: nn.Identity
+    attention_i2t: nn.Identity
+    words: nn.Identity
+    fused: nn.Identity
+
     reads_text: ClassVar[bool] = True
     taps: ClassVar[dict[str, str]] = {
         "map": "image", "attention": "attention", "pointer": "attention", "attention_tokens": "attention_tokens",
