@@ -151,11 +151,18 @@ def resolved(cfg: Mapping[str, Any]) -> Config:
 
 
 def merged(cfg: Mapping[str, Any], delta: Mapping[str, Any]) -> Config:
-    """Return ``cfg`` with the values of ``delta`` laid over it, key by key."""
+    """Return ``cfg`` with the values of ``delta`` laid over it, key by key.
+
+    A node that makes something else (another ``_target_``) takes the place of the one below: it has arguments of its own.
+    """
     out = dict(cfg)
     for key, value in delta.items():
         below = out.get(key)
-        out[key] = merged(below, value) if isinstance(value, Mapping) and isinstance(below, Mapping) else value
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            other = "_target_" in value and value["_target_"] != below.get("_target_")
+            out[key] = value if other else merged(below, value)
+        else:
+            out[key] = value
     return out
 
 
