@@ -121,13 +121,21 @@ def measured(data: ImageData, split: str, logits: Tensor, target: Tensor) -> dic
 
 
 def under_corruption(
-    network: Tapped, loader: Iterable[Batch], device: torch.device, level: int = 3
+    network: Tapped, loader: Iterable[Batch], device: torch.device, level: int = 3, notes: Notes = _NONE
 ) -> dict[str, float]:
-    """Return the accuracy in percent on a split under each kind of corruption, and their ``mean``."""
+    """Return the accuracy in percent on a split under each kind of corruption, and their ``mean``.
+
+    Args:
+        network: answers.
+        loader: of the split.
+        device: that it answers on.
+        level: how strong, 1 to 5.
+        notes: of the samples in order, where answers have a credit.
+    """
     found = {}
     for kind in KINDS:
         logits, target = predict(network, corrupted(loader, kind, level), device)
-        found[kind] = 100 * (logits.argmax(1) == target).float().mean().item()
+        found[kind] = 100 * credited(logits.argmax(1), target, notes).mean().item()
     return {**found, "mean": sum(found.values()) / len(found)}
 
 

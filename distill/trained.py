@@ -116,7 +116,8 @@ class Loaded:
         Raises:
             ValueError: when there is no such split or level.
         """
-        return under_corruption(self.student, self.data.loader(split), torch.device("cpu"), level)
+        loader, notes = self.data.loader(split), self.data.splits[split].notes
+        return under_corruption(self.student, loader, torch.device("cpu"), level, notes)
 
 
 def _answers(teacher: Config) -> bool:

@@ -291,7 +291,8 @@ def _outcome(cfg: Config, parts: Parts, trainer: pl.Trainer, folder: Path) -> Re
     if parts.teachers and all(teacher.sees_pixels for teacher in parts.teachers.values()):
         chosen |= _taught(cfg, parts, logits, device)
     if cfg["corruptions"]:
-        chosen["corrupted"] = under_corruption(student, parts.data.loader("test"), device)
+        test = parts.data.splits["test"]
+        chosen["corrupted"] = under_corruption(student, parts.data.loader("test"), device, notes=test.notes)
     weights = {k: v.detach().cpu().contiguous() for k, v in student.network.state_dict().items()}
     save_file(weights, folder / STUDENT, described(parts))
     export = getattr(student.network, "save_transformers", None)

@@ -8,6 +8,7 @@ import torch
 
 from distill.cli import main
 from distill.config import compose, resolved
+from distill.corruption import corrupted
 from distill.data.images import ArrayImages, Notes
 from distill.evaluate import scores
 from distill.fit import fit, folder_of
@@ -127,3 +128,10 @@ def test_fit__accuracy_in_training_and_validation_is_the_credit(tmp_path: Path) 
     assert row["test/accuracy"] == pytest.approx(record["test"]["accuracy"])
     assert row["test/nll"] == pytest.approx(record["test"]["nll"])
     assert set(record["test"]["by_kind"]) == {"yes/no", "number", "other"}
+    under = loaded.corrupted(level=2)
+    for kind in ("noise", "blur"):
+        (batch,) = corrupted(loaded.data.loader("test"), kind, 2)
+        told = loaded.student(batch.inputs).logits.argmax(1).tolist()
+        assert batch.scores is not None
+        credit = [batch.scores[i, answer].item() for i, answer in enumerate(told)]
+        assert under[kind] == pytest.approx(100 * sum(credit) / len(credit))
