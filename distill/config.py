@@ -149,11 +149,12 @@ def resolved(cfg: Mapping[str, Any]) -> Config:
 
 
 def merged(cfg: Mapping[str, Any], delta: Mapping[str, Any]) -> Config:
-    """Return ``cfg`` with the values of ``delta`` laid over it, key by key."""
+    """Return ``cfg`` with the values of ``delta`` laid over it, key by key; a node with a target replaces another."""
     out = dict(cfg)
     for key, value in delta.items():
         below = out.get(key)
-        out[key] = merged(below, value) if isinstance(value, Mapping) and isinstance(below, Mapping) else value
+        inner = isinstance(value, Mapping) and isinstance(below, Mapping) and "_target_" not in value
+        out[key] = merged(below, value) if inner else value
     return out
 
 
