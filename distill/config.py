@@ -153,7 +153,7 @@ def resolved(cfg: Mapping[str, Any]) -> Config:
 def merged(cfg: Mapping[str, Any], delta: Mapping[str, Any]) -> Config:
     """Return ``cfg`` with the values of ``delta`` laid over it, key by key.
 
-    A node that makes something else (another ``_target_``) takes the place of the one below: it has arguments of its own.
+    A node that makes something else (another ``_target_``) takes the place of the one below, with its own arguments.
     """
     out = dict(cfg)
     for key, value in delta.items():

@@ -76,6 +76,9 @@ def test_run__one_command_trains_the_teacher_and_the_student(tmp_path: Path) -> 
 def test_teacher_config__terms_of_its_own_are_all_there_are() -> None:
     cfg = compose([*DATA, *TAUGHT])
     assert list(teacher_config(cfg, "clip_small")["loss"]) == ["contrastive"]
+    own = teacher_config(compose([*DATA, *TAUGHT, "optimizer=sgd", "optimizer.lr=0.1"]), "clip_small")
+    assert "momentum" not in own["optimizer"]  # of the student's optimizer
+    assert own["lr_scheduler"]["max_lr"] == own["optimizer"]["lr"] == 5e-4
     del cfg["teacher"]["clip_small"]["training"]["loss"]
     assert list(teacher_config(cfg, "clip_small")["loss"]) == ["ce"]
 
