@@ -23,11 +23,13 @@ class TextTower(NamedTuple):
     """What a teacher makes of words.
 
     Attributes:
-        encode: text vectors ``(K, D)`` of length 1 of K names.
+        encode: text vectors ``(K, D)`` of length 1 of K class names, in the teacher's prompts.
+        read: those of texts as they are, where the teacher says so, else as of names.
         scale: what their cosines are multiplied by.
     """
 
     encode: Callable[[Sequence[str]], Tensor]
+    read: Callable[[Sequence[str]], Tensor]
     scale: float
 
 
@@ -57,14 +59,21 @@ def text_tower(config: Config, words: Words) -> TextTower:
             continue
         introduce(network.eval(), lambda: words)
 
-        def encode(names: Sequence[str], network: Any = network) -> Tensor:
-            with torch.no_grad():
-                return F.normalize(network.encode_classes(list(names)).float(), dim=1)
-
-        return TextTower(encode, float(network.anchors.scale))
+        read = getattr(network, "encode_texts", network.encode_classes)
+        return TextTower(_unit(network.encode_classes), _unit(read), float(network.anchors.scale))
     raise ConfigError(
         ["teacher: none of this training embeds words; names need a student that an image-text teacher taught"]
     )
+
+
+def _unit(encode: Callable[[Sequence[str]], Tensor]) -> Callable[[Sequence[str]], Tensor]:
+    """Return what gives vectors of length 1, without a gradient."""
+
+    def encoded(words: Sequence[str]) -> Tensor:
+        with torch.no_grad():
+            return F.normalize(encode(list(words)).float(), dim=1)
+
+    return encoded
 
 
 def require_aligned(network: nn.Module) -> Aligned:

@@ -81,7 +81,7 @@ class Loaded:
         require_aligned(self.student.network)
         if split not in self._vectors:
             self._vectors[split] = embedded(self.student, self.data.loader(split))
-        found = self._vectors[split] @ self.text_tower.encode([text])[0]
+        found = self._vectors[split] @ self.text_tower.read([text])[0]
         best = found.topk(min(k, len(found)))
         return best.indices, best.values
 
