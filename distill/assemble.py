@@ -17,13 +17,15 @@ from distill.grafts import Graft, graft
 from distill.losses.base import Loss
 from distill.modules.apart import refused
 from distill.modules.base import DistillationModule
+from distill.modules.cross_modal import MAP, CrossModal
 from distill.modules.multi_teacher import MultiTeacher, join
 from distill.modules.single_teacher import SingleTeacher
+from distill.networks.aligned import Aligned
 from distill.objective import Objective
 from distill.outputs import Batch, InputSpec, Outputs, Specs, TrainingSet, Words
 from distill.pointing import pointers
 from distill.schedules.base import Schedule
-from distill.taps import Tapped, introduce
+from distill.taps import Tapped, introduce, published
 from distill.teachers.base import Teacher
 
 
@@ -185,11 +187,11 @@ def assemble(cfg: Config, sharing: Sharing | None = None, caches: bool = False) 
     network = make_network(cfg["student"], "student", None)
     objective = make_objective(cfg["loss"])
     names = list(cfg["teacher"])
-    taps = taps_by_teacher(objective.teacher_taps, names) if names else {}
+    asked = taps_by_teacher(objective.teacher_taps, names) if names else {}
     teachers: dict[str, Teacher] = {}
     for name in names:
         if sharing is None:
-            teachers[name] = make_teacher(name, cfg["teacher"][name], data, taps[name])
+            teachers[name] = make_teacher(name, cfg["teacher"][name], data, asked[name])
         else:
             teachers[name] = sharing.teacher(cfg, name, data)
     if objective.viewers and teachers:
@@ -210,7 +212,9 @@ def assemble(cfg: Config, sharing: Sharing | None = None, caches: bool = False) 
         teachers = dict(cached)
     try:
         spec = input_spec(network, data.mean, data.std)
-        student = Tapped(network, spec, [*objective.student_taps, *pointers(network)], cfg["channels_last"])
+        judged = len(anchors) == len(teachers) == 1 and isinstance(network, Aligned)
+        taps = [*objective.student_taps, *([MAP] if judged else []), *pointers(network)]
+        student = Tapped(network, spec, taps, cfg["channels_last"])
     except ValueError as error:
         raise ConfigError([f"student: {error}"]) from error
     shape = (data.channels, *data.image_size)
@@ -285,9 +289,24 @@ def _module(
             raise ConfigError(["loss: a term reads a teacher and there is none; choose one with teacher=..."])
         return DistillationModule(**settings)
     if len(teachers) == 1:
-        return SingleTeacher(next(iter(teachers.values())), **settings)
+        name, teacher = next(iter(teachers.items()))
+        if teacher.anchors is None or not isinstance(student.network, Aligned):
+            return SingleTeacher(teacher, **settings)
+        width, own = teacher.anchors.text.shape[1], student.network.width
+        if width != own:
+            raise ConfigError(
+                [f"student.width={own}: teacher.{name} embeds in {width} values; set student.width={width}"]
+            )
+        return CrossModal(teacher, _map_of(teacher, objective.teacher_taps), cfg["map_batches"], **settings)
     relative = {name: float(cfg["teacher"][name]["weight"]) for name in teachers}
     return MultiTeacher(teachers, relative, cfg["teacher_average"], **settings)
+
+
+def _map_of(teacher: Teacher, taps: Sequence[str]) -> str | None:
+    """Return the map of a teacher that is judged: the one that a loss reads, else the first that it publishes."""
+    network: torch.nn.Module | None = getattr(teacher, "teacher", teacher).network  # what a cache stands in front of
+    own = {} if network is None else published(network)
+    return next((tap for tap in [*taps, *own] if tap.startswith(MAP)), None)
 
 
 def accumulated(cfg: Config) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
@@ -24,12 +25,15 @@ GIVEN = {
 }  # fmt: skip
 """Arguments that distill adds to the target of a group."""
 LEAST = {
-    "seed": 0, "seeds": 1, "checkpoint_every": 1, "trainer.max_epochs": 1, "trainer.check_val_every_n_epoch": 1,
+    "seed": 0, "seeds": 1, "map_batches": 0, "overlays": 0,
+    "checkpoint_every": 1, "trainer.max_epochs": 1, "trainer.check_val_every_n_epoch": 1,
     "trainer.accumulate_grad_batches": 1, "trainer.log_every_n_steps": 1,
 }  # fmt: skip
 CONTROLS = [control.value for control in Control if control is not Control.none]
 NEEDED = ("teacher", "loss", "scheduler", "student", "dataset", "optimizer", "trainer")
 """Groups that must be mappings before anything in them can be looked at."""
+TRAINING = re.compile(r"teacher\.[^.]+\.training")
+"""Keys of what is laid over the run's config to train a teacher, which is looked at as a config of its own."""
 WEIGHT = union(Kind("float"), Kind("object", values=("distill.schedules.base.Schedule",)))
 
 
@@ -181,7 +185,7 @@ def _nodes(value: Any, path: str, repeated: set[str]) -> Iterator[str]:
     if isinstance(value, list):
         for i, below in enumerate(value):
             yield from _nodes(below, f"{path}[{i}]", repeated)
-    if not isinstance(value, Mapping) or path in repeated:
+    if not isinstance(value, Mapping) or path in repeated or TRAINING.fullmatch(path):
         return
     if "_target_" in value and value["_target_"] is not UNKNOWN:
         group, _, rest = path.partition(".")

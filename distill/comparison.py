@@ -14,6 +14,7 @@ from distill.results import Result
 
 CE = {"_target_": "distill.losses.ce.CE", "weight": 1.0, "label_smoothing": 0.0}
 """What a network is trained with when nobody teaches it."""
+DOT = "distill.optimizers.dot.DOT"
 
 
 def run(cfg: Mapping[str, Any], overrides: Sequence[str] = (), checked: bool = False) -> Result:
@@ -134,17 +135,38 @@ def _title(what: str, seed: int, seeds: Sequence[int]) -> str:
     return f"{what}, seed {seed}" if len(seeds) > 1 else what
 
 
+def _untaught(optimizer: Config) -> Config:
+    """Return an optimizer without what it does for distillation alone; DOT is SGD where no term reads a teacher."""
+    if optimizer.get("_target_") != DOT:
+        return optimizer
+    kept = {k: v for k, v in optimizer.items() if k != "delta"}
+    return {**kept, "_target_": "torch.optim.SGD", "fused": True}
+
+
 def alone(cfg: Mapping[str, Any], seed: int) -> Config:
-    """Return the resolved config of the same student trained with cross-entropy and no teacher."""
-    return resolved({**cfg, "teacher": {}, "cache": {}, "control": "none", "loss": {"ce": CE}, "seed": seed})
+    """Return the resolved config of the same student trained without a teacher.
+
+    By cross-entropy; or, where the config has no teacher either, by its own terms, which need none. A student whose
+    classes are a teacher's text vectors has a classifier of its own there.
+    """
+    loss = {"ce": CE} if cfg["teacher"] else cfg["loss"]
+    plain = {"teacher": {}, "cache": {}, "control": "none", "loss": loss}
+    found = resolved({**cfg, **plain, "optimizer": _untaught(cfg["optimizer"]), "seed": seed})
+    if "anchored" in found["student"]:
+        found["student"] = {**found["student"], "anchored": False, "anchor": None}
+    return found
 
 
 def teacher_config(cfg: Mapping[str, Any], name: str) -> Config:
-    """Return the resolved config that trains a teacher: its network as student, its ``training`` laid on top."""
+    """Return the resolved config that trains a teacher: its network as student, its ``training`` laid on top.
+
+    By cross-entropy, unless ``training`` has terms of its own, which are then all there are.
+    """
     node = cfg["teacher"][name]
+    loss = {} if "loss" in node["training"] else {"ce": CE}
     plain = {
-        "teacher": {}, "cache": {}, "control": "none", "loss": {"ce": CE}, "ema_decay": None, "compile": False,
-        "data_seed": None, "trial": None,
+        "teacher": {}, "cache": {}, "control": "none", "loss": loss, "ema_decay": None, "compile": False,
+        "data_seed": None, "trial": None, "optimizer": _untaught(cfg["optimizer"]),
     }  # fmt: skip
     return resolved(merged({**cfg, "student": node["network"], **plain}, node["training"]))
 

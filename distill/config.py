@@ -84,7 +84,10 @@ class Root:
     schedule_interval: Interval = Interval.epoch  # how often schedules move: epoch or step
     teacher_average: Average = Average.logits  # with several teachers
     control: Control = Control.none  # shuffled_teacher, uniform_teacher, random_teacher: told instead
+    corruptions: bool = False  # also test on images with noise, blur, less contrast, more light, coarser pixels
     term_gradients: bool = True  # log the norm of each term's gradient, on the first batch of an epoch
+    map_batches: int = 4  # evaluation batches whose maps are judged, of an image-text teacher and an aligned student
+    overlays: int = 0  # test images whose maps are drawn after the first and the last epoch
     checkpoint_every: int | None = None  # steps between checkpoints inside an epoch; null: at the end of each epoch
     ckpt_path: str | None = None  # checkpoint to start from; null: the run's own last one, where it was interrupted
     tags: list[str] = field(default_factory=list)  # free words kept in the record and sent to the logger
@@ -106,7 +109,7 @@ ConfigStore.instance().store(name="root", node=Root)
 
 IRRELEVANT = {
     "pair", "seeds", "alone", "out", "check", "rerun", "quiet", "tags", "together", "logger", "scheduler",
-    "checkpoint_every", "ckpt_path", "trial", "term_gradients",
+    "checkpoint_every", "ckpt_path", "trial", "term_gradients", "map_batches", "overlays",
 }  # fmt: skip
 """Root keys that do not change what one training computes; ``scheduler`` is interpolated into the terms by then."""
 
@@ -148,11 +151,18 @@ def resolved(cfg: Mapping[str, Any]) -> Config:
 
 
 def merged(cfg: Mapping[str, Any], delta: Mapping[str, Any]) -> Config:
-    """Return ``cfg`` with the values of ``delta`` laid over it, key by key."""
+    """Return ``cfg`` with the values of ``delta`` laid over it, key by key.
+
+    A node that makes something else (another ``_target_``) takes the place of the one below, with its own arguments.
+    """
     out = dict(cfg)
     for key, value in delta.items():
         below = out.get(key)
-        out[key] = merged(below, value) if isinstance(value, Mapping) and isinstance(below, Mapping) else value
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            other = "_target_" in value and value["_target_"] != below.get("_target_")
+            out[key] = value if other else merged(below, value)
+        else:
+            out[key] = value
     return out
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from distill.together import Member
 
 LAST, BEST, STUDENT = "checkpoints/last.ckpt", "checkpoints/best.ckpt", "student.safetensors"
+TRANSFORMERS = "transformers"
+"""Folder that transformers loads, of a student that is one of its models."""
 
 
 class TrainingFailed(RuntimeError):
@@ -52,6 +54,10 @@ TERMINATED = 128 + signal.SIGTERM
 """Exit code of a process that SIGTERM ended."""
 
 
+LATER = {"labelled": 1.0}
+"""Arguments of losses that came after runs were kept, with the value that changes nothing."""
+
+
 def identity(cfg: Config) -> Config:
     """Return the part of a resolved config that decides the result; checkpoints count by content, not by name."""
     kept = {k: v for k, v in cfg.items() if k not in {*IRRELEVANT, "cache"}}
@@ -65,13 +71,23 @@ def identity(cfg: Config) -> Config:
     own = {"teacher": teachers, "data_seed": cfg["seed"] if cfg["data_seed"] is None else cfg["data_seed"]}
     if kept.get("control", "none") == "none" or not teachers:
         kept.pop("control", None)  # runs from before there were controls are still found
+    if not kept.get("corruptions"):
+        kept.pop("corruptions", None)
+    kept["loss"] = {name: _without_defaults(node) for name, node in cfg["loss"].items()}
+    if kept["dataset"].get("captions") is False:  # and those from before there were captions
+        kept["dataset"] = {k: v for k, v in kept["dataset"].items() if k != "captions"}
     return {**kept, **own, **({"cache": cache} if cache else {})}
+
+
+def _without_defaults(term: Config) -> Config:
+    """Return a term without what came later and changes nothing, so that older runs are still found."""
+    return {k: v for k, v in term.items() if k not in LATER or v != LATER[k]}
 
 
 def label(cfg: Config) -> str:
     """Return a short readable name of a run: dataset, student, terms, control, seed."""
     data = cfg["dataset"]["_target_"].rpartition(".")[2].lower()
-    terms = "+".join(cfg["loss"]) if cfg["teacher"] else "alone"
+    terms = "alone" if not cfg["teacher"] and list(cfg["loss"]) == ["ce"] else "+".join(cfg["loss"])
     if cfg["teacher"] and cfg.get("control", "none") != "none":
         terms += f"-{cfg['control']}"
     return f"{data}-{network_name(cfg['student'])}-{terms}-s{cfg['seed']}"

@@ -176,8 +176,16 @@ class Words(NamedTuple):
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a network wants its pixels to be: mean and std by channel of [0, 1] pixels, (height, width) or any."""
+    """What a network wants its pixels to be: mean and std by channel of [0, 1] pixels, (height, width) or any.
+
+    Attributes:
+        mean: by channel.
+        std: by channel.
+        size: height and width; None for any.
+        mode: how other sizes are resized to it, ``"bilinear"`` or ``"bicubic"``, both antialiased.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     size: tuple[int, int] | None = None
+    mode: str = "bilinear"

@@ -143,6 +143,12 @@ class Result:
             f"accuracy of the {RULES[self.rule]}; last, best-on-test and val-chosen are all in each result.json",
             soft_wrap=True,
         )
+        test = next(iter(self.arms.values()))[0]["test"]
+        if "prior" in test:
+            usual = f"the usual answer to each question {test['prior']:.2f} %"
+            console.print(
+                f"without the image: the most frequent answer {test['majority']:.2f} %, {usual}", soft_wrap=True
+            )
 
 
 def _row(table: Table, name: str, records: Sequence[Record], rule: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
 
 from distill.outputs import InputSpec, Outputs, Spec, Words
 
@@ -111,7 +112,7 @@ class Tapped(nn.Module):
     Args:
         network: maps normalised images ``(N, C, H, W)`` to logits ``(N, K)``; rows of texts ``(N,)`` are the second
             argument of one whose ``reads_text`` is true.
-        input_spec: mean, std and size of the network's input; other sizes are resized (bilinear, antialiased).
+        input_spec: mean, std and size of the network's input; other sizes are resized, antialiased.
         taps: names of the features to return, friendly or module paths; ``path:in`` reads a module's input, and
             ``map@classifier`` (``pool:in@fc``) gives the class scores of a linear layer at every position of a map.
         channels_last: keep images, feature maps and 4-D weights with the channels innermost, which convolutions are
@@ -132,7 +133,7 @@ class Tapped(nn.Module):
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=torch.channels_last) if channels_last else network
         self.reads_text = bool(getattr(network, "reads_text", False))
-        self.size = input_spec.size
+        self.size, self.mode = input_spec.size, input_spec.mode
         mean, std = (torch.tensor(v, dtype=torch.float32).view(-1, 1, 1) for v in (input_spec.mean, input_spec.std))
         self.register_buffer("scale", 1 / std, persistent=False)
         self.register_buffer("byte_scale", 1 / std / 255, persistent=False)
@@ -140,6 +141,7 @@ class Tapped(nn.Module):
         self.taps = tuple(dict.fromkeys(taps))
         self._features: dict[str, Tensor] = {}
         self._versions: dict[str, int] = {}
+        self._handles: list[RemovableHandle] = []
         for name in self.taps:
             self._attach(name)
 
@@ -156,17 +158,21 @@ class Tapped(nn.Module):
             self._features[name] = value
             self._versions[name] = 0 if value.is_inference() else value._version
 
-        if wants_input:
-            module.register_forward_pre_hook(keep)
-        else:
-            module.register_forward_hook(keep)
+        hook = module.register_forward_pre_hook if wants_input else module.register_forward_hook
+        self._handles.append(hook(keep))
+
+    def release(self) -> None:
+        """Stop reading features of the network, which others may go on to read."""
+        for handle in self._handles:
+            handle.remove()
+        self._features = {}
 
     def normalize(self, images: Tensor) -> Tensor:
         """Return pixels ``(N, C, H, W)``, uint8 or float in [0, 1], as the network wants them."""
         scale = self.byte_scale if images.dtype == torch.uint8 else self.scale
         x = torch.addcmul(self.shift, images.to(scale.dtype, memory_format=self.layout), scale)
         if self.size is not None and tuple(x.shape[-2:]) != self.size:
-            x = F.interpolate(x, self.size, mode="bilinear", antialias=True)
+            x = F.interpolate(x, self.size, mode=self.mode, antialias=True)
         return x
 
     def forward(self, images: Tensor, text: Tensor | None = None) -> Outputs:

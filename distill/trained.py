@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from omegaconf import OmegaConf
@@ -14,8 +15,9 @@ from torch import Tensor
 from distill.assemble import answer, input_spec, make_data, make_network, make_teacher, specs_of
 from distill.config import Config, ConfigError, compose, resolved
 from distill.data.base import ImageData
-from distill.evaluate import agreement, moved, predict, scores
+from distill.evaluate import agreement, measured, moved, predict, under_corruption
 from distill.fit import STUDENT
+from distill.open_vocabulary import TextTower, embedded, require_aligned, text_tower
 from distill.outputs import Words
 from distill.records import RESULT, Record, is_complete, read_json
 from distill.signatures import near
@@ -39,14 +41,55 @@ class Loaded:
     weights: Path
     student: Tapped
     data: ImageData
+    _vectors: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
-    def predict(self, split: str = "test") -> tuple[Tensor, Tensor]:
-        """Return logits ``(N, K)`` and targets ``(N,)`` of a whole split (train, val or test), not augmented.
+    @overload
+    def predict(self, split: str = "test") -> tuple[Tensor, Tensor]: ...
+
+    @overload
+    def predict(self, split: Tensor, labels: Sequence[str] | None = None) -> Tensor: ...
+
+    def predict(
+        self, split: str | Tensor = "test", labels: Sequence[str] | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Return logits ``(N, K)``, of a whole split not augmented with its targets ``(N,)``, or of images alone.
+
+        Args:
+            split: train, val or test; or images ``(N, C, H, W)``, uint8 pixels or floats in [0, 1].
+            labels: names of other classes than those of the training, for images and a student that an image-text
+                teacher taught; its text tower, which the record names, is asked for their vectors.
 
         Raises:
             ValueError: when there is no such split.
+            ConfigError: when the student has no vectors that names could be compared with, or the teacher is gone.
         """
-        return predict(self.student, self.data.loader(split), torch.device("cpu"))
+        if isinstance(split, str):
+            return predict(self.student, self.data.loader(split), torch.device("cpu"))
+        if labels is None:
+            with torch.inference_mode():
+                return self.student(split).logits.float()
+        mine = embedded(self.student, [split])
+        return self.text_tower.scale * mine @ self.text_tower.encode(labels).T
+
+    def retrieve(self, text: str, k: int = 5, split: str = "test") -> tuple[Tensor, Tensor]:
+        """Return the k images of a split that go best with a text: positions ``(k,)`` and cosines ``(k,)``, best first.
+
+        Raises:
+            ValueError: when there is no such split.
+            ConfigError: as :meth:`predict` does.
+        """
+        require_aligned(self.student.network)
+        if split not in self._vectors:
+            self._vectors[split] = embedded(self.student, self.data.loader(split))
+        found = self._vectors[split] @ self.text_tower.read([text])[0]
+        best = found.topk(min(k, len(found)))
+        return best.indices, best.values
+
+    @cached_property
+    def text_tower(self) -> TextTower:
+        """What the teacher of the training makes of words."""
+        require_aligned(self.student.network)
+        return text_tower(self.config, Words(self.data.classes, self.data.texts))
 
     def evaluate(self, split: str = "test") -> dict[str, Any]:
         """Return accuracy, top5, calibration, likelihood of a split, and agreement with its teachers if it had any.
@@ -55,13 +98,26 @@ class Loaded:
             ValueError: when there is no such split.
         """
         logits, target = self.predict(split)
-        found = scores(logits, target)
+        found = measured(self.data, split, logits, target)
         teachers = {n: t for n, t in self.config["teacher"].items() if _answers(t)}
         if teachers and len(teachers) == len(self.config["teacher"]):
             frozen = {n: make_teacher(n, node, self.data, []) for n, node in teachers.items()}
             batches = moved(self.data.loader(split), torch.device("cpu"))
             found["agreement"] = agreement(logits, (answer(frozen, batch, self.config) for batch in batches))
         return found
+
+    def corrupted(self, split: str = "test", level: int = 3) -> dict[str, float]:
+        """Return the accuracy in percent of a split under each kind of corruption, and their ``mean``.
+
+        Args:
+            split: train, val or test.
+            level: how strong, 1 to 5.
+
+        Raises:
+            ValueError: when there is no such split or level.
+        """
+        loader, notes = self.data.loader(split), self.data.splits[split].notes
+        return under_corruption(self.student, loader, torch.device("cpu"), level, notes)
 
 
 def _answers(teacher: Config) -> bool:

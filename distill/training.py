@@ -23,17 +23,19 @@ from torch._functorch import config as functorch_config
 from torch.utils.flop_counter import FlopCounterMode
 
 from distill import peak, records
-from distill.assemble import Parts, accumulated, answer, assemble
+from distill.assemble import Parts, accumulated, answer, assemble, input_spec
 from distill.cache.fill import fill
 from distill.cache.teacher import Cached
 from distill.config import Config, build, fingerprint
 from distill.data.loader import Pace
-from distill.evaluate import agreement, moved, predict, scores
-from distill.fit import BEST, LAST, STUDENT, Interrupted, accuracies, identity, label, rank, write_metrics
+from distill.evaluate import agreement, measured, moved, predict, under_corruption
+from distill.fit import BEST, LAST, STUDENT, TRANSFORMERS, Interrupted, accuracies, identity, label, rank, write_metrics
 from distill.grafts import KEY
 from distill.loggers import finish
 from distill.modules.base import DistillationModule, DivergenceError
+from distill.modules.cross_modal import CrossModal
 from distill.outputs import Batch
+from distill.overlays import Overlays
 from distill.pointing import Looks
 from distill.progress import Bar, Lines, filling
 from distill.records import RESULT, Record, write_json
@@ -184,6 +186,8 @@ def make_trainer(
         callbacks.append(_BestCheckpoint(filename=Path(BEST).stem, **common))
     if cfg["trial"] is not None:
         callbacks.append(Pruning(Watched(**cfg["trial"])))
+    if cfg["overlays"] and isinstance(parts.module, CrossModal):
+        callbacks.append(Overlays(folder, parts.data, cfg["overlays"]))
     if member is not None:
         callbacks.append(member)
     if cfg["ema_decay"] is not None:
@@ -286,8 +290,14 @@ def _outcome(cfg: Config, parts: Parts, trainer: pl.Trainer, folder: Path) -> Re
         logits, chosen = _tested(parts, device)
     if parts.teachers and all(teacher.sees_pixels for teacher in parts.teachers.values()):
         chosen |= _taught(cfg, parts, logits, device)
+    if cfg["corruptions"]:
+        test = parts.data.splits["test"]
+        chosen["corrupted"] = under_corruption(student, parts.data.loader("test"), device, notes=test.notes)
     weights = {k: v.detach().cpu().contiguous() for k, v in student.network.state_dict().items()}
     save_file(weights, folder / STUDENT, described(parts))
+    export = getattr(student.network, "save_transformers", None)
+    if export is not None:
+        export(folder / TRANSFORMERS, input_spec(student.network, parts.data.mean, parts.data.std))
     history = module.history
     samples = trainer.global_step * accumulated(cfg) * cfg["dataset"]["batch_size"]
     return {
@@ -307,6 +317,7 @@ def _outcome(cfg: Config, parts: Parts, trainer: pl.Trainer, folder: Path) -> Re
         "accuracy": accuracies(history),
         "test": chosen,
         "test_last": last,
+        **module.outcome(),
         "history": history,
     }
 
@@ -315,7 +326,9 @@ def _tested(parts: Parts, device: torch.device) -> tuple[Tensor, Record]:
     """Return the student's logits of the test split ``(M, K)``, and what the record says of it."""
     looks, split = Looks(), parts.data.splits["test"]
     logits, target = predict(parts.student, parts.data.loader("test"), device, looks.keep)
-    return logits, scores(logits, target) | looks.report(split.notes.box, split.notes.kind, parts.data.kinds)
+    return logits, measured(parts.data, "test", logits, target) | looks.report(
+        split.notes.box, split.notes.kind, parts.data.kinds
+    )
 
 
 def _taught(cfg: Config, parts: Parts, logits: Tensor, device: torch.device) -> Record:

@@ -96,7 +96,8 @@ def load(network: nn.Module, path: str | Path) -> None:
     except ValueError as error:
         raise ValueError(str(error) if "checkpoint" in str(error) else f"checkpoint {str(path)!r}: {error}") from error
     wanted = network.state_dict()
-    shapes = [k for k in wanted if k in found and wanted[k].shape != found[k].shape]
+    any_size = elastic(network)
+    shapes = [k for k in wanted if k in found and wanted[k].shape != found[k].shape and k not in any_size]
     missing, unknown = [k for k in wanted if k not in found], [k for k in found if k not in wanted]
     if shapes or missing or unknown:
         details = [f"{k} is {tuple(found[k].shape)} there and {tuple(wanted[k].shape)} here" for k in shapes[:1]]
@@ -107,3 +108,12 @@ def load(network: nn.Module, path: str | Path) -> None:
             "use the network and class count that it was trained with"
         )
     network.load_state_dict(found)
+
+
+def elastic(network: nn.Module) -> set[str]:
+    """Return the names of buffers that take the size which they were saved with: a vocabulary, vectors of classes."""
+    return {
+        f"{path}.{name}" if path else name
+        for path, module in network.named_modules()
+        for name in getattr(module, "elastic", ())
+    }

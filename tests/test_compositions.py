@@ -12,12 +12,13 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.stem != "base")
 
 
-LIBRARIES = ("timm", "hf", "predictions")
+LIBRARIES = ("timm", "hf", "clip", "open_clip", "predictions")
 """Networks that need a name, and a teacher that needs a file; they have tests of their own."""
 NEEDED = {
     "hub": ["dataset.path=nowhere/nothing", "dataset.num_classes=2"],
     "medmnist": ["dataset.file=nowhere", "dataset.num_classes=2"],
     "image_folder": ["dataset.root=nowhere", "dataset.num_classes=2"],
+    "vqa": ["dataset.root=nowhere"],
     "cifar10": ["student=resnet8", "teacher=resnet8"],
     "cifar100": ["student=resnet8", "teacher=resnet8"],
 }

@@ -64,6 +64,9 @@ class Cached(Teacher):
         """Return the teacher's shapes of logits and taps."""
         return self.teacher.specs(shape)
 
+    def look(self, batch: Batch, taps: Sequence[str]) -> Outputs:
+        return self.teacher.look(batch, taps)
+
     def to(self, device: torch.device) -> None:
         """Move the teacher to ``device``."""
         self.device = device

@@ -22,7 +22,8 @@ Evaluates the student of a run folder, a checkpoint of distill, or a file of wei
 """
 ROWS = {
     "samples": "", "accuracy": "%", "top5": "%", "nll": "nats", "ece": "% calibration error, 15 bins",
-    "agreement": "% with its teacher",
+    "agreement": "% with its teacher", "majority": "% by the most frequent answer, without a look",
+    "prior": "% by the words of the question, without a look",
 }  # fmt: skip
 
 
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("path", help="run folder, checkpoint, or file of weights")
     parser.add_argument("overrides", nargs="*", help="config overrides, such as dataset.root=DIR")
     parser.add_argument("--split", default="test", choices=["train", "val", "test"])
+    parser.add_argument("--corrupt", type=int, metavar="LEVEL", help="also under corruptions of this strength, 1 to 5")
     parser.add_argument("--config-dir", help="folder with config groups of your own")
     parser.add_argument("--json", action="store_true", help="print JSON, accuracy by class included")
     line = parser.parse_intermixed_args(list(arguments))
@@ -62,7 +64,8 @@ def evaluated(line: argparse.Namespace) -> dict[str, Any]:
     from distill.trained import load
 
     loaded = load(line.path, line.overrides, line.config_dir)
-    return {"weights": str(loaded.weights), "split": line.split, **loaded.evaluate(line.split)}
+    found = {"weights": str(loaded.weights), "split": line.split, **loaded.evaluate(line.split)}
+    return found if line.corrupt is None else {**found, "corrupted": loaded.corrupted(line.split, line.corrupt)}
 
 
 def shown(scores: dict[str, Any]) -> str:
@@ -72,4 +75,7 @@ def shown(scores: dict[str, Any]) -> str:
         if key in scores:
             value = scores[key]
             lines.append(f"  {key:<10}{value:>8}" if key == "samples" else f"  {key:<10}{value:>8.2f} {unit}")
+    lines += [f"  {kind:<10}{value:>8.2f} % under corruption" for kind, value in scores.get("corrupted", {}).items()]
+    for kind, value in scores.get("by_kind", {}).items():
+        lines.append(f"  {'' if value is None else f'{value:.2f}':>18} % of kind {kind}")
     return "\n".join(lines)

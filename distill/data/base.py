@@ -219,6 +219,11 @@ class ImageData(pl.LightningDataModule):
         return ()
 
     @property
+    def asks(self) -> bool:
+        """Whether samples are questions, one text each, so that answers without a look at the image mean something."""
+        return False
+
+    @property
     def absent(self) -> Sequence[str]:
         """Names of the classes that need no training image, because they are there to be recognised without one."""
         return ()

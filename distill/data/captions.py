@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from string import Formatter
 
 import torch
 from torch import Tensor
@@ -34,6 +35,34 @@ class Rows:
 def article(text: str) -> str:
     """Return a text with ``an`` for ``a`` before a vowel."""
     return re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", text)
+
+
+def spoken(name: str) -> str:
+    """Return the name of a class as it is said: ``maple_tree`` is ``maple tree``."""
+    return name.replace("_", " ")
+
+
+def check_templates(templates: Sequence[str], key: str, words: Sequence[str]) -> None:
+    """Look whether templates are templates.
+
+    Args:
+        templates: such as ``a photo of a {fine}``.
+        key: where they stand in the config.
+        words: what may stand in braces; each template must have one of them.
+
+    Raises:
+        ValueError: names the first that is none, and what it may have.
+    """
+    if not templates:
+        raise ValueError(f"{key}=[]: has no template; give one, such as 'a photo of a {{{words[0]}}}'")
+    for template in templates:
+        try:
+            found = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
+        except ValueError:
+            found = []
+        if not found or not set(found) <= set(words):
+            listed = " or ".join(f"{{{word}}}" for word in words)
+            raise ValueError(f"{key}: template {template!r} must have {listed}, and nothing else in braces")
 
 
 def caption(scenes: Scenes, size: tuple[int, int], names: Sequence[Sequence[str]], count: int, seed: int, split: int,

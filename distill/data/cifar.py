@@ -1,12 +1,15 @@
 """CIFAR-10 and CIFAR-100: from the hub's parquet, torchvision's folder, or a download."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 
 from distill.data.base import ArrayImages, ImageData, Images
+from distill.data.captions import article, check_templates, spoken
+from distill.data.cifar_names import COARSE
 from distill.data.parquet import read_arrays, split_files
 
 _SHAPE = (3, 32, 32)
@@ -22,14 +25,25 @@ class Cifar(ImageData):
         root: folder with parquet files as the hub has them (``train*.parquet``, ``test*.parquet``), or with the folder
             that torchvision makes.
         download: fetch the data with torchvision where ``root`` has neither.
+        captions: of every image, made from the names of its class, of which each epoch draws one: false for none,
+            true for ``templates``, or a list of templates with ``{fine}``, and in CIFAR-100 ``{coarse}``.
     """
 
     root: str
     download: bool
+    captions: bool | list[str] = False  # records from before there were captions have none
 
     labels: ClassVar[tuple[str, ...]] = ("label",)
     builder: ClassVar[str] = "CIFAR10"
     folder: ClassVar[str] = "cifar-10-batches-py"
+    templates: ClassVar[tuple[str, ...]] = ("a photo of a {fine}", "a {fine}", "a blurry photo of a {fine}")
+    coarse: ClassVar[Mapping[str, str]] = {}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.captions is not False:
+            words = ["fine", "coarse"] if self.coarse else ["fine"]
+            check_templates(self._templates, "dataset.captions", words)
 
     def read(self) -> tuple[Images, Images]:
         """Return the two splits.
@@ -42,10 +56,30 @@ class Cifar(ImageData):
         files = [split_files(root, split) for split in ("train", "test")]
         if all(files):
             train, test = (read_arrays(f, ("img", "image"), self.labels, _SHAPE) for f in files)
-            return train, test
-        if any(files):
+        elif any(files):
             raise FileNotFoundError(f"dataset.root={root}: has parquet files of one split only, train or test")
-        return self._torchvision(root, True), self._torchvision(root, False)
+        else:
+            train, test = self._torchvision(root, True), self._torchvision(root, False)
+        return (train, test) if self.captions is False else (self._captioned(train), self._captioned(test))
+
+    @property
+    def _templates(self) -> Sequence[str]:
+        return self.templates if isinstance(self.captions, bool) else self.captions
+
+    def _captioned(self, split: ArrayImages) -> Images:
+        """Return a split with a caption from each template; a class's captions stand in consecutive rows."""
+        unknown = [name for name in split.classes if self.coarse and name not in self.coarse]
+        if unknown or not split.classes:
+            what = f"class {unknown[0]} is none of CIFAR-100" if unknown else "the files do not name the classes"
+            raise ValueError(f"dataset.captions: {what}; set it to false, or use the hub's or torchvision's files")
+        count = len(self._templates)
+        self._texts = tuple(
+            article(template.format(fine=spoken(name), coarse=self.coarse.get(name)))
+            for name in split.classes
+            for template in self._templates
+        )
+        rows = torch.arange(len(self._texts)).view(-1, count)[split.target]
+        return replace(split, notes=split.notes._replace(text=rows))
 
     @property
     def _there(self) -> bool:
@@ -57,7 +91,7 @@ class Cifar(ImageData):
         if self._there or not self.download:
             super().verify()
 
-    def _torchvision(self, root: Path, train: bool) -> Images:
+    def _torchvision(self, root: Path, train: bool) -> ArrayImages:
         if not self._there and not self.download:
             raise FileNotFoundError(
                 f"dataset.root={root}: neither train*.parquet nor {self.folder} is there; set dataset.root to the "
@@ -93,3 +127,10 @@ class Cifar100(Cifar):
     labels = ("fine_label", "label")
     builder = "CIFAR100"
     folder = "cifar-100-python"
+    templates = (
+        "a photo of a {fine}",
+        "a photo of a {fine}, a kind of {coarse}",
+        "{coarse}: a {fine}",
+        "a blurry photo of a {fine}",
+    )
+    coarse = COARSE

@@ -25,6 +25,15 @@ class QuestionData(ImageData):
 
     blind: bool
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mix is not None:
+            raise ValueError("dataset.mix: a question is about one image, not about two; take dataset/mix=none")
+
+    @property
+    def asks(self) -> bool:
+        return True
+
     @property
     def own_val(self) -> bool:
         return self.val_fraction > 0

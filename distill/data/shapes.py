@@ -138,6 +138,11 @@ class Shapes(SceneData):
         super().__post_init__()
         if not 0 <= self.captions <= len(TEMPLATES):
             raise ValueError(f"dataset.captions={self.captions}: must be from 0 to {len(TEMPLATES)}")
+        if self.captions and self.augment is not None and self.augment.mirrors:
+            raise ValueError(
+                f"dataset.captions={self.captions}: some say left or right, which is wrong of mirrored images; set "
+                "flip of dataset.augment to false, or dataset.captions=0"
+            )
 
     @property
     def kinds(self) -> Sequence[str]:

@@ -66,6 +66,11 @@ class ShapesVQA(QuestionData, SceneData):
             raise ValueError(f"dataset.per_image={self.per_image}: must be from 1 to {MOST_QUESTIONS}")
         if self.test_pairs == "unseen" and list(self.questions) == ["count"]:
             raise ValueError("dataset.test_pairs=unseen: count asks about no pair; add another kind to questions")
+        if "relation" in self.questions and self.augment is not None and self.augment.mirrors:
+            raise ValueError(
+                f"dataset.questions={list(self.questions)}: relation asks for left and right, which change places in "
+                "mirrored images; set flip of dataset.augment to false, or leave relation out"
+            )
 
     @property
     def kinds(self) -> list[str]:

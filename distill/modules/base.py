@@ -49,6 +49,7 @@ class _Seen(NamedTuple):
     predicted: Tensor
     told: Tensor | None  # by the teacher
     target: Tensor
+    credit: Tensor | None  # of the answer predicted, where answers have one
 
 
 class DivergenceError(RuntimeError):
@@ -233,7 +234,9 @@ class DistillationModule(pl.LightningModule):
                 with strategy.block_backward_sync():
                     self.manual_backward(loss)
         told = None if said is None else said.logits.argmax(1)
-        return _Seen(step, [*terms, total.detach()], student.logits.argmax(1), told, batch.target)
+        predicted = student.logits.argmax(1)
+        credit = None if batch.scores is None else batch.scores.gather(1, predicted[:, None])[:, 0]
+        return _Seen(step, [*terms, total.detach()], predicted, told, batch.target, credit)
 
     def _ask(self, batch: Batch) -> tuple[Outputs, Outputs | None]:
         """Return what student and teacher say of a batch, and of the further views that a term looks at."""
@@ -280,7 +283,8 @@ class DistillationModule(pl.LightningModule):
         values = torch.stack([value for one in seen for value in one.values]).view(len(seen), -1)
         sizes = torch.tensor([len(one.target) for one in seen], dtype=torch.float64).to(self.device, non_blocking=True)
         predicted, target = torch.cat([one.predicted for one in seen]), torch.cat([one.target for one in seen])
-        correct = (predicted == target).sum()
+        credits = [one.credit for one in seen if one.credit is not None]
+        correct = torch.cat(credits).double().sum() if credits else (predicted == target).sum()
         asked = [one for one in seen if one.told is not None]
         zero = torch.zeros_like(correct)
         agree, answered = zero, 0
@@ -348,24 +352,38 @@ class DistillationModule(pl.LightningModule):
     # -- evaluation -----------------------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
-        self._eval = {name: torch.zeros(5, dtype=torch.float64, device=self.device) for name in self.eval_names}
+        self._eval = {name: torch.zeros(6, dtype=torch.float64, device=self.device) for name in self.eval_names}
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Count correct answers, the negative log-likelihood, and looks at what was asked about, of one split."""
-        outputs = self.student(batch.inputs, batch.text)
-        logits = outputs.logits.float()
-        correct = (logits.argmax(1) == batch.target).sum()
-        nll = F.cross_entropy(logits, batch.target, reduction="sum")
-        size = torch.full_like(nll, len(batch.target))
-        found = torch.cat([torch.stack([correct, nll, size]), pointed(outputs, batch.box, nll)])
-        self._eval[self.eval_names[dataloader_idx]] += found.double()
+        student = self.student(batch.inputs, batch.text)
+        logits = student.logits.float()
+        predicted = logits.argmax(1)
+        if batch.scores is None:
+            correct = (predicted == batch.target).sum()
+            nll = F.cross_entropy(logits, batch.target, reduction="sum")
+            size = known = torch.full_like(nll, len(batch.target))
+        else:  # where no answer has credit there is no target either
+            correct, answered = batch.scores.gather(1, predicted[:, None]).sum(), batch.scores.amax(1) > 0
+            nll = (F.cross_entropy(logits, batch.target, reduction="none") * answered).sum()
+            size, known = torch.full_like(nll, len(batch.target)), answered.sum()
+        counted = torch.stack([correct, nll, size, known])
+        self._eval[self.eval_names[dataloader_idx]] += torch.cat([counted, pointed(student, batch.box, nll)]).double()
+        self.looked(student, batch, batch_idx, dataloader_idx)
+
+    def looked(self, student: Outputs, batch: Batch, batch_idx: int, dataloader_idx: int) -> None:
+        """See what the student says of an evaluation batch, beside what is counted of it anyway."""
+
+    def outcome(self) -> dict[str, Any]:
+        """Return what the record of a finished training says beside the history; nothing for most."""
+        return {}
 
     def on_validation_epoch_end(self) -> None:
         for name, counts in self._eval.items():
             sums = self.trainer.strategy.reduce(counts, reduce_op="sum")
             assert isinstance(sums, Tensor)
-            correct, nll, size, hit, boxed = sums.tolist()
-            self._row |= {f"{name}/accuracy": 100 * correct / size, f"{name}/nll": nll / size}
+            correct, nll, size, known, hit, boxed = sums.tolist()
+            self._row |= {f"{name}/accuracy": 100 * correct / size, f"{name}/nll": nll / max(known, 1)}
             if boxed:
                 self._row[f"{name}/pointing"] = 100 * hit / boxed
         self.log_dict({k: torch.tensor(v, dtype=torch.float32) for k, v in self._row.items()})

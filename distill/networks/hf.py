@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -63,33 +63,40 @@ def image_classifier(name: str, num_classes: int, pretrained: bool, new_head: bo
     Raises:
         ValueError: when there is no such model, it is none that classifies images, or its weights are for others.
     """
-    with _files(name) as source:
+    with files(name) as source:
         config = _config(name, source)
-        processor = _processor(name, source)
+        processor = image_processor(name, source)
         if not pretrained:
             config.num_labels = num_classes
-            return ImageClassifier(AutoModelForImageClassification.from_config(config), *_pixels(config, processor))
+            return ImageClassifier(AutoModelForImageClassification.from_config(config), *pixels(config, processor))
         if processor is None:
             raise ValueError(
                 f"name={name!r}: there is no preprocessor_config.json, so how its pixels are normalised is unknown; "
                 "save its image processor there, or set pretrained=false"
             )
         model = _pretrained(name, config, num_classes, new_head, source)
-    return ImageClassifier(model, *_pixels(config, processor))
+    return ImageClassifier(model, *pixels(config, processor))
 
 
 @contextmanager
-def _files(name: str) -> Iterator[dict[str, Any]]:
+def quiet() -> Iterator[None]:
+    """Keep transformers from drawing bars and giving advice."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def files(name: str) -> Iterator[dict[str, Any]]:
     """Give the arguments of every ``from_pretrained``; quiet, quick, and with one sentence where files are missing."""
     local = Path(name).is_dir()
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    with ExitStack() as stack:
-        if not local:
-            stack.enter_context(hub.cache_where_unreachable())
-        stack.callback(logging.set_verbosity, verbosity)
-        stack.callback(logging.enable_progress_bar if bars else logging.disable_progress_bar)
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
+    with nullcontext() if local else hub.cache_where_unreachable(), quiet():
         try:
             yield {"local_files_only": local, "trust_remote_code": False}
         except (OSError, SafetensorError) as error:
@@ -119,7 +126,8 @@ def _config(name: str, source: dict[str, Any]) -> Any:
     return config
 
 
-def _processor(name: str, source: dict[str, Any]) -> Any | None:
+def image_processor(name: str, source: dict[str, Any]) -> Any | None:
+    """Return the image processor saved with a model; None where there is none."""
     try:
         return AutoImageProcessor.from_pretrained(name, **source)
     except OSError:
@@ -153,7 +161,7 @@ def _pretrained(name: str, config: Any, num_classes: int, new_head: bool, source
     return model
 
 
-def _pixels(config: Any, processor: Any | None) -> tuple[InputSpec | None, bool]:
+def pixels(config: Any, processor: Any | None) -> tuple[InputSpec | None, bool]:
     """Return what the network wants its pixels to be, and whether blue comes first."""
     if processor is None:
         size = getattr(config, "image_size", None)

@@ -62,6 +62,9 @@ class Reader(nn.Module):
         """
         raise NotImplementedError
 
+    def learn(self, texts: Sequence[str]) -> None:
+        """Take the words of texts as the vocabulary, where there is none yet; nothing to do with a fixed one."""
+
     def read(self, texts: Sequence[str]) -> None:
         """Tokenise the texts that rows will stand for.
 
@@ -96,6 +99,7 @@ class WordReader(Reader):
         ValueError: when size has no room for a word.
     """
 
+    elastic = ("kept",)
     kept: Tensor
 
     def __init__(self, size: int, length: int) -> None:

@@ -70,6 +70,14 @@ class Teacher(ABC):
     def __call__(self, batch: Batch) -> Outputs:
         """Return logits and tapped features for a batch, without a graph."""
 
+    def look(self, batch: Batch, taps: Sequence[str]) -> Outputs:
+        """Return logits and these features for a batch, whichever it was told to return; for evaluation.
+
+        Raises:
+            ValueError: when it has no network to look into.
+        """
+        raise ValueError(f"{type(self).__name__} has no network, so it has no {', '.join(taps)}")
+
     @abstractmethod
     def specs(self, shape: tuple[int, int, int]) -> dict[str, Spec]:
         """Return the shapes of logits and taps for images ``(C, H, W)``."""

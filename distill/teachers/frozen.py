@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -108,6 +108,19 @@ class Frozen(Teacher):
             return self._reader()(batch.inputs, batch.text)
         with torch.autocast(device, enabled=False):
             return self._reader()(batch.inputs, batch.text)
+
+    @torch.no_grad()
+    def look(self, batch: Batch, taps: Sequence[str]) -> Outputs:
+        own = self._reader()
+        assert self.input_spec is not None
+        reader = Tapped(self.network, self.input_spec, taps, self.channels_last).eval()
+        reader.to(device=own.scale.device, dtype=self.dtype)
+        try:
+            with torch.autocast(batch.inputs.device.type, enabled=False):
+                found = reader(batch.inputs, batch.text)
+                return Outputs(found.logits.float(), {name: value.float() for name, value in found.features.items()})
+        finally:
+            reader.release()
 
     def __call__(self, batch: Batch) -> Outputs:
         """Return logits and tapped features for a batch, float32, usable in a graph that trains a student."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +16,13 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
+from distill.config import compose, resolved
 from distill.data import decoded as decoded_module
 from distill.data.base import ImageData
 from distill.data.cifar import Cifar10
+from distill.data.cifar_names import COARSE, KINDS
 from distill.data.parquet import read_arrays, split_files
+from distill.fit import identity
 from tests.data.test_base import counts, from_config
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "cifar100"
@@ -260,3 +264,85 @@ def test_cifar100__real_counts_and_the_statistics_of_the_yaml() -> None:
     )
     assert [len(s) for s in small.splits.values()] == [450, 50, 1000]
     assert small.classes == data.classes[:10]
+
+
+def named(root: Path, names: list[str]) -> Path:
+    """Write two splits whose files name their classes, as the hub's do."""
+    features = {"label": {"names": names, "_type": "ClassLabel"}}
+    about = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    for split in ("train", "test"):
+        path = root / f"{split}-00000-of-00001.parquet"
+        write(path, 20, classes=len(names))
+        pq.write_table(pq.read_table(path).replace_schema_metadata(about), path)
+    return root
+
+
+CREATURES = ["apple", "maple_tree", "otter", "ray", "woman"]
+
+
+def test_captions__are_made_from_fine_and_coarse_names(tmp_path: Path) -> None:
+    root, few = named(tmp_path, CREATURES), ["dataset.num_classes=5", "dataset.val_fraction=0.2"]
+    data = from_config("dataset=cifar100", f"dataset.root={root}", "dataset.captions=true", *few)
+    splits = data.splits
+    assert data.texts[:3] == (
+        "a photo of an apple", "a photo of an apple, a kind of fruit or vegetable", "fruit or vegetable: an apple",
+    )  # fmt: skip
+    assert "a photo of a maple tree, a kind of tree" in data.texts
+    for split in splits.values():
+        assert split.notes.text is not None
+        for target, rows in zip(split.target.tolist(), split.notes.text.tolist(), strict=True):
+            assert rows == list(range(4 * target, 4 * target + 4))
+            assert all(CREATURES[target].replace("_", " ") in data.texts[row] for row in rows)
+    batch = next(iter(data.train_batches()))
+    assert batch.text is not None
+    assert torch.equal(batch.text // 4, batch.target)
+    own = from_config("dataset=cifar100", f"dataset.root={root}", "dataset.captions=['some {coarse}']", *few)
+    assert len(own.splits["train"].notes.text[0]) == 1
+    assert own.texts[3] == "some fish"
+
+
+def test_captions__cifar10_has_names_only(tmp_path: Path) -> None:
+    root = named(tmp_path, ["airplane", "cat"])
+    more = ["dataset.num_classes=2", "dataset.captions=['an {fine}, a {fine}']"]
+    assert cifar10(root, *more).texts == ("an airplane, an airplane", "an cat, a cat")
+    assert cifar10(root, "dataset.num_classes=2").texts == ()
+
+
+@pytest.mark.parametrize(
+    "captions, message",
+    [
+        ("[]", r"dataset.captions=\[\]: has no template; give one, such as 'a photo of a \{fine\}'"),
+        ("['a photo']", r"template 'a photo' must have \{fine\}, and nothing else in braces"),
+        ("['a {coarse}']", r"template 'a \{coarse\}' must have \{fine\}, and nothing else"),
+        ("['a {']", r"template 'a \{' must have"),
+        ("true", "dataset.captions: the files do not name the classes; set it to false"),
+    ],
+)
+def test_captions__say_what_is_wrong(root: Path, captions: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        cifar10(root, f"dataset.captions={captions}").verify()
+
+
+def test_captions__a_class_that_is_not_of_cifar100(tmp_path: Path) -> None:
+    root = named(tmp_path, ["apple", "unicorn"])
+    with pytest.raises(ValueError, match="class unicorn is none of CIFAR-100"):
+        from_config(
+            "dataset=cifar100", f"dataset.root={root}", "dataset.num_classes=2", "dataset.captions=true"
+        ).verify()
+
+
+def test_identity__of_a_run_without_captions_is_what_it_was(root: Path) -> None:
+    cfg = resolved(compose(["dataset=cifar10", "student=resnet8", "teacher=[]", f"dataset.root={root}"]))
+    before = identity(cfg)["dataset"]
+    assert "captions" not in before
+    assert identity({**cfg, "dataset": {**cfg["dataset"], "captions": True}})["dataset"] == {**before, "captions": True}
+
+
+@real
+def test_coarse__is_that_of_the_real_files() -> None:
+    (file,) = split_files(REAL, "test")
+    table = pq.read_table(file, columns=["fine_label", "coarse_label"])
+    names = json.loads(pq.ParquetFile(file).schema_arrow.metadata[b"huggingface"])["info"]["features"]
+    assert sorted(COARSE) == names["fine_label"]["names"]
+    for fine, coarse in {(row["fine_label"], row["coarse_label"]) for row in table.to_pylist()}:
+        assert list(KINDS).index(COARSE[names["fine_label"]["names"][fine]]) == coarse

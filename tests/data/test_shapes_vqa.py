@@ -165,6 +165,13 @@ def test_shapes_vqa__blind_images_are_grey_and_all_else_is_the_same() -> None:
     assert batch.box is not None
 
 
+def test_shapes_vqa__moves_but_does_not_mirror_what_is_left_and_right() -> None:
+    data = asked(*SAME, "dataset/augment=crop_flip", "dataset.augment.flip=false")
+    batch = next(iter(data.train_batches()))
+    assert batch.box is None  # it would have to move with the image
+    assert batch.text is not None
+
+
 @pytest.mark.parametrize(
     "overrides, message",
     [
@@ -172,6 +179,8 @@ def test_shapes_vqa__blind_images_are_grey_and_all_else_is_the_same() -> None:
         (["dataset.questions=[color,color]"], "must be different kinds"),
         (["dataset.per_image=0"], "dataset.per_image=0: must be from 1 to 30"),
         (["dataset.questions=[count]", "dataset.held_out=3", "dataset.test_pairs=unseen"], "count asks about no pair"),
+        (["dataset/augment=cutout", "dataset.questions=[relation]"], "set flip of dataset.augment to false"),
+        (["dataset/mix=mixup"], "dataset.mix: a question is about one image"),
         (["dataset.questions=[color]"], "set dataset.num_classes=6"),
         (["dataset.val_fraction=0.001"], "leaves 300 training and 0 validation questions"),
     ],

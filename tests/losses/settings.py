@@ -4,10 +4,12 @@ import torch
 
 from distill.config import build as build_node
 from distill.losses.base import Loss
-from distill.outputs import Batch, Outputs, Spec, TrainingSet
+from distill.outputs import Anchors, Batch, Outputs, Spec, TrainingSet
 
 from .families.answers import ANSWERS
 from .families.blocks import BLOCKS
+from .families.captions import CAPTIONS
+from .families.cross import CROSS
 from .families.features import FEATURES
 from .families.logits import LOGITS
 from .families.phases import PHASES
@@ -15,7 +17,7 @@ from .families.relations import RELATIONS
 from .families.setting import CLASSES, Setting
 from .families.views import VIEWS
 
-SETTINGS: list[Setting] = [*LOGITS, *FEATURES, *BLOCKS, *RELATIONS, *VIEWS, *PHASES, *ANSWERS]
+SETTINGS: list[Setting] = [*LOGITS, *FEATURES, *BLOCKS, *RELATIONS, *VIEWS, *PHASES, *ANSWERS, *CROSS, *CAPTIONS]
 
 
 def build(setting: Setting) -> Loss:
@@ -30,8 +32,16 @@ def prepare(setting: Setting, classes: int = 5, seed: int = 0) -> Loss:
     loss = build(setting)
     student, teacher = ({"logits": Spec((classes,)), **specs(setting, side, classes)} for side in (0, 1))
     loss.prepare(student, teacher)
-    loss.meet(TrainingSet(torch.arange(12) % classes, classes))
+    loss.meet(TrainingSet(torch.arange(12) % classes, classes, anchors(setting, classes)))
     return loss
+
+
+def anchors(setting: Setting, classes: int) -> dict[str, Anchors]:
+    """Return the text vectors of a teacher, for the losses that read them."""
+    if not setting.anchors:
+        return {}
+    vectors = torch.randn(classes, setting.anchors, generator=torch.Generator().manual_seed(1))
+    return {"teacher": Anchors(torch.nn.functional.normalize(vectors, dim=1), 20.0)}
 
 
 def specs(setting: Setting, side: int, classes: int = 5) -> dict[str, Spec]:
@@ -58,5 +68,5 @@ def example(
         for tensor in (one.logits, *one.features.values()):
             tensor.requires_grad_()
     target = torch.randint(classes, (samples,), generator=random)
-    number = torch.arange(samples)
-    return student, teacher, Batch(torch.zeros(samples, 3, 16, 16, dtype=torch.uint8), target, number, 0 * number)
+    number, pixels = torch.arange(samples), torch.zeros(samples, 3, 16, 16, dtype=torch.uint8)
+    return student, teacher, Batch(pixels, target, number, 0 * number, text=number)

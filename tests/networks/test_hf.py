@@ -134,7 +134,7 @@ def test_image_classifier__is_float32_whatever_was_saved(tmp_path):
     ],
 )
 def test_pixels__sizes_of_processors(processor, size):
-    assert hf._pixels(ConvNextConfig(), processor)[0].size == size
+    assert hf.pixels(ConvNextConfig(), processor)[0].size == size
 
 
 def test_pixels__blue_first_and_unnormalised(saved, tmp_path):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from distill.assemble import assemble
-from distill.comparison import alone
+from distill.comparison import alone, teacher_config
 from distill.config import ConfigError, compose, resolved
 from distill.fit import LAST, STUDENT, fit, folder_of
 from distill.optimizers.dot import DOT
@@ -244,3 +244,9 @@ def test_config__composes_with_the_recipe_and_a_pair() -> None:
         "_target_": "distill.optimizers.dot.DOT", "lr": 0.05, "momentum": 0.9, "delta": 0.075, "weight_decay": 5.0e-4,
         "nesterov": False,
     }  # fmt: skip
+
+
+def test_teacher_config__the_teacher_of_a_student_under_dot_is_that_of_any_other() -> None:
+    plain, dot = (resolved(compose(["student=digits_tiny", f"optimizer={name}"])) for name in ("sgd", "dot"))
+    assert teacher_config(plain, "digits_cnn") == teacher_config(dot, "digits_cnn")
+    assert alone(plain, 3) == alone(dot, 3)

@@ -36,6 +36,11 @@ class Augment(ABC):
         """Return how many different parameters there are for an image ``(C, H, W)``; None where they have no end."""
         return None
 
+    @property
+    def mirrors(self) -> bool:
+        """Whether left and right may change places, which makes sentences about them false."""
+        return False
+
     def number(self, params: Any, shape: Sequence[int]) -> Tensor:
         """Return which of :meth:`views` the parameters are ``(N,)``, int64 from 0.
 
@@ -66,6 +71,10 @@ class Compose(Augment):
 
     def __init__(self, parts: Sequence[Augment]) -> None:
         self.parts = list(parts)
+
+    @property
+    def mirrors(self) -> bool:
+        return any(part.mirrors for part in self.parts)
 
     def sample(self, seed: int, view: Tensor, index: Tensor, shape: Sequence[int]) -> list[Any]:
         # seeds far apart, or two parts of one kind would draw the same numbers

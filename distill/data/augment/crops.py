@@ -32,6 +32,10 @@ class CropFlip(Augment):
         self.padding, self.flip = padding, flip
 
     @property
+    def mirrors(self) -> bool:
+        return self.flip
+
+    @property
     def _highs(self) -> tuple[int, int, int]:
         span = 2 * self.padding + 1
         return span, span, 2 if self.flip else 1
@@ -88,6 +92,10 @@ class ResizedCropFlip(Augment):
             if not 0 < low <= high:
                 raise ValueError(f"augment.{name}=[{low:g}, {high:g}] must be a range of positive numbers")
         self.scale, self.ratio, self.flip = scale, ratio, flip
+
+    @property
+    def mirrors(self) -> bool:
+        return self.flip
 
     def sample(self, seed: int, view: Tensor, index: Tensor, shape: Sequence[int]) -> Tensor:
         _, h, w = shape

@@ -19,6 +19,8 @@ class Setting(NamedTuple):
         views: further views that it looks at, and images of each for one of the batch.
         any_shape: the loss compares samples with each other, so features of any two shapes meet.
         ordered: the value may depend on the order of the samples in a batch, by the method or by what it draws.
+        anchors: the loss reads text vectors of the classes, of this length; 0 for none.
+        trained: whether it is trained, resumed and exported; False for one that differs in its formula alone.
         networks: overrides that choose student, teacher and images for a training; none for residual networks.
     """
 
@@ -31,3 +33,5 @@ class Setting(NamedTuple):
     any_shape: bool = False
     ordered: bool = False
     networks: tuple[str, ...] = ()
+    anchors: int = 0
+    trained: bool = True
