@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeGuard, overload
 
 import torch
 from omegaconf import OmegaConf
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.assemble import answer, input_spec, make_data, make_network, make_teacher, specs_of
 from distill.config import Config, ConfigError, compose, resolved
 from distill.data.base import ImageData
 from distill.evaluate import agreement, measured, moved, predict, under_corruption
 from distill.fit import STUDENT
+from distill.networks.aligned import Aligned
 from distill.open_vocabulary import TextTower, embedded, require_aligned, text_tower
 from distill.outputs import Words
 from distill.records import RESULT, Record, is_complete, read_json
@@ -132,7 +133,8 @@ def load(path: str | Path, overrides: Sequence[str] = (), config_dir: str | Path
     Args:
         path: a run folder, a checkpoint of distill, or a file of weights.
         overrides: of the config of its training: ``dataset.root=...``, ``dataset=cifar10``. For weights that belong to
-            no run they are overrides of the default config, and name at least ``student``.
+            no run they are overrides of the default config, and name at least ``student``. Other classes are asked of
+            an anchored student by their names, for which the text tower of its teacher has to be there.
         config_dir: folder with config groups of your own.
 
     Raises:
@@ -153,6 +155,9 @@ def load(path: str | Path, overrides: Sequence[str] = (), config_dir: str | Path
     with torch.random.fork_rng():
         network = make_network(config["student"], "student", str(weights))
         introduce(network, lambda: Words(data.classes, data.texts))
+        if record and _names_differ(network, record, data):
+            tower = text_tower(config, Words(data.classes, data.texts))
+            network.recognise(tower.encode(data.classes), data.classes, tower.scale)
     student = Tapped(network, input_spec(network, data.mean, data.std)).eval()
     classes = specs_of(student, str(path), (data.channels, *data.image_size))["logits"].shape[-1]
     if classes != data.num_classes:
@@ -160,6 +165,11 @@ def load(path: str | Path, overrides: Sequence[str] = (), config_dir: str | Path
             [f"{path}: gives {classes} classes, dataset.num_classes={data.num_classes}; choose data of those classes"]
         )
     return Loaded(config, record, weights, student, data)
+
+
+def _names_differ(network: nn.Module, record: Record, data: ImageData) -> TypeGuard[Aligned]:
+    """Whether a student that knows its classes by name only is asked about others."""
+    return isinstance(network, Aligned) and network.anchored and list(data.classes) != record.get("classes")
 
 
 def _record(path: Path) -> Record | None:

@@ -282,23 +282,23 @@ def _outcome(cfg: Config, parts: Parts, trainer: pl.Trainer, folder: Path) -> Re
     """Return everything the record says of a finished training; writes the student's weights."""
     module, student = parts.module, parts.student
     device, most = module.device, peak.peak(module.device)  # before the evaluation
-    logits, last = _tested(parts, device)
+    logits, last = _tested(cfg, parts, device)
     chosen = last
     if parts.data.eval_names[0] == "val":
         state = torch.load(folder / BEST, map_location="cpu", weights_only=True)["state_dict"]
         module.load_state_dict(state)
-        logits, chosen = _tested(parts, device)
+        logits, chosen = _tested(cfg, parts, device)
     if parts.teachers and all(teacher.sees_pixels for teacher in parts.teachers.values()):
         chosen |= _taught(cfg, parts, logits, device)
-    if cfg["corruptions"]:
-        test = parts.data.splits["test"]
-        chosen["corrupted"] = under_corruption(student, parts.data.loader("test"), device, notes=test.notes)
     weights = {k: v.detach().cpu().contiguous() for k, v in student.network.state_dict().items()}
     save_file(weights, folder / STUDENT, described(parts))
     export = getattr(student.network, "save_transformers", None)
     if export is not None:
         export(folder / TRANSFORMERS, input_spec(student.network, parts.data.mean, parts.data.std))
     history = module.history
+    if cfg["corruptions"]:
+        history[-1]["test/corrupted"] = last["corrupted"]["mean"]
+        write_metrics(folder, history)
     samples = trainer.global_step * accumulated(cfg) * cfg["dataset"]["batch_size"]
     return {
         "status": "complete",
@@ -322,13 +322,14 @@ def _outcome(cfg: Config, parts: Parts, trainer: pl.Trainer, folder: Path) -> Re
     }
 
 
-def _tested(parts: Parts, device: torch.device) -> tuple[Tensor, Record]:
+def _tested(cfg: Config, parts: Parts, device: torch.device) -> tuple[Tensor, Record]:
     """Return the student's logits of the test split ``(M, K)``, and what the record says of it."""
-    looks, split = Looks(), parts.data.splits["test"]
-    logits, target = predict(parts.student, parts.data.loader("test"), device, looks.keep)
-    return logits, measured(parts.data, "test", logits, target) | looks.report(
-        split.notes.box, split.notes.kind, parts.data.kinds
-    )
+    looks, notes, loader = Looks(), parts.data.splits["test"].notes, parts.data.loader("test")
+    logits, target = predict(parts.student, loader, device, looks.keep)
+    found = measured(parts.data, "test", logits, target) | looks.report(notes.box, notes.kind, parts.data.kinds)
+    if cfg["corruptions"]:
+        found["corrupted"] = under_corruption(parts.student, loader, device, notes=notes)
+    return logits, found
 
 
 def _taught(cfg: Config, parts: Parts, logits: Tensor, device: torch.device) -> Record:

@@ -85,3 +85,19 @@ def test_predict__a_student_without_vectors(tmp_path: Path) -> None:
         plain.predict(torch.zeros(1, 3, 16, 16), labels=["a"])
     with pytest.raises(ConfigError, match="ResNet has no vectors"):
         plain.retrieve("a")
+
+
+def test_load__other_classes_are_asked_of_an_anchored_student_by_name(loaded: Loaded) -> None:
+    network = loaded.student.network
+    assert isinstance(network, Aligned)
+    if not network.anchored:
+        with pytest.raises(ConfigError, match="gives 5 classes"):
+            load(loaded.weights.parent, ["dataset.num_classes=3"])
+        return
+    other = load(loaded.weights.parent, ["dataset.num_classes=3"])
+    assert list(other.data.classes) == list(loaded.data.classes[:3])
+    logits, target = other.predict()
+    assert logits.shape == (len(target), 3)
+    images = other.data.splits["test"].gather(torch.arange(6))
+    torch.testing.assert_close(logits[:6], loaded.predict(images)[:, :3], rtol=1e-4, atol=1e-3)
+    assert other.evaluate()["samples"] == len(target)
