@@ -44,3 +44,10 @@ def test_info__mistakes(typed: list[str], words: list[str], capsys: pytest.Captu
     head, sentence = capsys.readouterr().err.strip().splitlines()
     assert head == "1 mistake, no network was built:"
     assert all(word in sentence for word in words), sentence
+
+
+def test_info__a_network_that_reads_before_it_meets_texts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "student=vqa_small", "teacher=[vqa]", "dataset=shapes_vqa"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["attention", "2x8x8", "attention"] in lines
+    assert ["attention", "4x8x8", "attention"] in lines

@@ -129,6 +129,9 @@ class VQA(nn.Module):
         if blocks < 1:
             raise ValueError(f"blocks={blocks}: at least one has to look at the image")
         self.image, self.text = image, text
+        none = torch.zeros(1, 1, dtype=torch.int64)
+        # one empty question, so that shapes can be looked at before it meets any
+        text.reader.ids, text.reader.mask, text.reader.words = none, none > 0, none - 1
         self.cells = Cells(image.width, width)
         self.states = nn.Linear(text.width, width)
         self.weights = nn.Linear(width, 1, bias=False)
