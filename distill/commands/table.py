@@ -166,7 +166,7 @@ def run(table: Table, line: argparse.Namespace) -> int:
 
 
 def _price(store: Store, todo: Sequence[Cell], configs: Any, line: argparse.Namespace) -> int:
-    from distill.cells import environments
+    from distill.slots import environments
     from distill.tables.cost import costs
     from distill.tables.progress import duration
     from distill.tables.selection import slots_of
