@@ -106,7 +106,7 @@ def run_cells(
     poll: float = 0.1,
     ready: Callable[[Cell, Sequence[Cell]], bool] = lambda cell, running: True,
     watcher: Watcher | None = None,
-    server: ForkServer | None = None,
+    forks: Forks | None = None,
 ) -> list[Ended]:
     """Run the processes of cells and return what became of each, in order; say when each starts and ends.
 
@@ -116,7 +116,7 @@ def run_cells(
         poll: seconds between looks at the processes.
         ready: whether a cell can start beside those that run; it is asked again later, and not where none runs.
         watcher: what says how it goes.
-        server: what forks those cells that can be forked; None starts one where there are several.
+        forks: keeps a fork server for later cells too; None for these alone.
 
     Raises:
         SystemExit: on SIGTERM, and KeyboardInterrupt on Ctrl-C, after every running cell was asked to stop and did.
@@ -125,7 +125,7 @@ def run_cells(
     waiting, free = dict(enumerate(cells)), deque(range(len(slots)))
     running: dict[int, _Running] = {}
     ended: dict[int, Ended] = {}
-    with _terminated_as_exit(), _forking(cells, slots, server) as forks:
+    with _terminated_as_exit(), _forking(cells, slots, forks) as server:
         try:
             while waiting or running:
                 while waiting and free:
@@ -134,7 +134,7 @@ def run_cells(
                     if chosen is None:
                         break
                     slot = free.popleft()
-                    running[chosen] = _start(waiting.pop(chosen), slot, slots, forks)
+                    running[chosen] = _start(waiting.pop(chosen), slot, slots, server)
                     watcher.started(running[chosen].cell, slots[slot].get("CUDA_VISIBLE_DEVICES"))
                 for i in [i for i, found in running.items() if found.process.poll() is not None]:
                     over = running.pop(i)
@@ -159,25 +159,37 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def fork_server(cells: Sequence[Cell], slots: Sequence[Mapping[str, str]]) -> ForkServer:
-    """Return a fork server that has imported what cells need."""
-    modules = sorted({name for cell in cells for name in cell.modules or ()})
-    return ForkServer(modules, {**os.environ, **slots[0], **cells[0].environment})
+class Forks:
+    """Keeps a fork server for the cells of one sweep after another, from when it first saves an import."""
+
+    def __init__(self) -> None:
+        self._server: ForkServer | None = None
+        self._asked = 0
+
+    def server(self, cells: Sequence[Cell], slots: Sequence[Mapping[str, str]]) -> ForkServer | None:
+        """Return what forks cells; None where only one of all could be forked yet."""
+        forked = [cell for cell in cells if cell.modules is not None]
+        self._asked += len(forked)
+        if forked and self._asked > 1 and (self._server is None or self._server.lost):
+            modules = sorted({name for cell in forked for name in cell.modules or ()})
+            self._server = ForkServer(modules, {**os.environ, **slots[0], **forked[0].environment})
+        return self._server
+
+    def close(self) -> None:
+        """End the server; what it forked lives on."""
+        if self._server is not None:
+            self._server.close()
 
 
 @contextmanager
 def _forking(
-    cells: Sequence[Cell], slots: Sequence[Mapping[str, str]], server: ForkServer | None
+    cells: Sequence[Cell], slots: Sequence[Mapping[str, str]], forks: Forks | None
 ) -> Iterator[ForkServer | None]:
-    """Give the fork server that there is, else a new one where it saves an import, for as long as the cells run."""
-    if server is not None or sum(cell.modules is not None for cell in cells) < 2:
-        yield server
-        return
-    server = fork_server(cells, slots)
+    own = Forks()
     try:
-        yield server
+        yield (forks or own).server(cells, slots)
     finally:
-        server.close()
+        own.close()
 
 
 def _start(cell: Cell, slot: int, slots: Sequence[Mapping[str, str]], server: ForkServer | None = None) -> _Running:

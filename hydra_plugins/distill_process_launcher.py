@@ -14,9 +14,9 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from distill.cells import PROGRAM, Cell, fork_server, run_cells, say
+from distill.cells import PROGRAM, Cell, Forks, run_cells, say
 from distill.config import plain
-from distill.forked import ForkServer, modules_of
+from distill.forked import modules_of
 from distill.slots import environments
 
 OWN = ("hydra.mode", "hydra.run.", "hydra.sweep.", "hydra.sweeper", "hydra/sweeper", "hydra.launcher", "hydra/launcher")
@@ -47,7 +47,7 @@ class ProcessLauncher(Launcher):
 
     def __init__(self, slots: Any = None) -> None:
         self.slots = slots
-        self.server: ForkServer | None = None
+        self.forks = Forks()  # of a search too, which launches few cells at a time and often
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what composes the cells.
@@ -71,10 +71,7 @@ class ProcessLauncher(Launcher):
         jobs = [self._job(initial_job_idx + i, list(typed)) for i, typed in enumerate(job_overrides)]
         if initial_job_idx == 0:
             say(f"sweep in {self.config.hydra.sweep.dir}, {len(self.environments)} cell(s) at a time")
-        cells = [cell for cell, _ in jobs]
-        if self.server is None and (initial_job_idx or len(cells) > 1):  # of a search too that tries one at a time
-            self.server = fork_server(cells, self.environments)
-        ended = run_cells(cells, self.environments, server=self.server)
+        ended = run_cells([cell for cell, _ in jobs], self.environments, forks=self.forks)
         for (_, outcome), found in zip(jobs, ended, strict=True):
             outcome.status = JobStatus.FAILED if found.failure else JobStatus.COMPLETED
             outcome.return_value = CellFailed(found.failure) if found.failure else found.summary.get("objective")

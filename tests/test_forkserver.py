@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from distill import cells, forked
-from distill.cells import PROGRAM, Cell, fork_server, is_running, run_cells
+from distill.cells import PROGRAM, Cell, Forks, is_running, run_cells
 from distill.config import compose
 from distill.forked import LOST, Forked, ForkServer, modules_of
 
@@ -99,7 +99,7 @@ def test_takes__what_is_read_at_import_must_be_the_same(
 def test_close__children_live_on_and_hold_their_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forked, "EVERY", ())
     cell = Cell(0, "a", [*PROGRAM, "wait"], tmp_path, modules=("tests.forked",))
-    server = fork_server([cell], [{}])
+    server = ForkServer(cell.modules or (), os.environ)
     child = cells._start(cell, 0, [{}], server).process
     _until(lambda: cell.log.read_text() == "ready\n")
     server.close()
@@ -117,13 +117,17 @@ def test_start__a_server_that_was_killed_is_replaced_by_processes(
 ) -> None:
     monkeypatch.setattr(forked, "EVERY", ())
     cell = Cell(0, "a", [*PROGRAM, "--version"], tmp_path, trains=False, modules=("tests.forked",))
-    server = fork_server([cell], [{}])
+    forks = Forks()
+    assert forks.server([cell], [{}]) is None  # of one cell only, so far
+    server = forks.server([cell], [{}])
+    assert server is not None
     assert server.takes(dict(os.environ))
     os.kill(server.pid, signal.SIGKILL)
-    (ended,) = run_cells([cell], [{}], poll=0.01, server=server)
+    (ended,) = run_cells([cell], [{}], poll=0.01, forks=forks)
     assert ended.failure is None
     assert cell.log.read_text()[0].isdigit()  # of distill itself, which tests.forked does not replace here
     assert not server.takes(dict(os.environ))
+    forks.close()
 
 
 def test_run_cells__forks_all_from_one_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

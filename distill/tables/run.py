@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distill import cells as processes
-from distill.cells import run_cells, say
+from distill.cells import Forks, run_cells, say
 from distill.config import Config
 from distill.forked import modules_of
 from distill.records import RESULT, is_complete, read_json, write_text
@@ -27,7 +27,9 @@ GROUP = "WANDB_RUN_GROUP"
 
 def command(store: Store, cell: Cell) -> list[str]:
     """Return the overrides that `distill train` runs a cell with; what marks it comes first, so that the user's win."""
-    return [f'tags=["{cell.row}","{cell.column}"]', "quiet=true", *store.overrides(cell), f"out={quoted(store.out)}"]
+    tried = ["check=static"] if store.smoke else []  # the training itself is a dry run
+    marks = [f'tags=["{cell.row}","{cell.column}"]', "quiet=true", *tried]
+    return [*marks, *store.overrides(cell), f"out={quoted(store.out)}"]
 
 
 def quoted(value: object) -> str:
@@ -35,7 +37,9 @@ def quoted(value: object) -> str:
     return "'" + str(value).replace("'", "\\'") + "'"
 
 
-def run(store: Store, todo: Sequence[Cell], finished: int, slots: Any, configs: Configs) -> int:
+def run(
+    store: Store, todo: Sequence[Cell], finished: int, slots: Any, configs: Configs, forks: Forks | None = None
+) -> int:
     """Run cells as processes of their own and return how many failed.
 
     Args:
@@ -44,6 +48,7 @@ def run(store: Store, todo: Sequence[Cell], finished: int, slots: Any, configs: 
         finished: how many of those that were asked for are done already.
         slots: as :func:`distill.slots.environments` takes them.
         configs: composed configs of the cells.
+        forks: keeps a fork server for the cells of other tables too.
 
     Raises:
         ValueError: for slots that are neither a number nor a list.
@@ -53,7 +58,7 @@ def run(store: Store, todo: Sequence[Cell], finished: int, slots: Any, configs: 
     made = [_process(store, cell, number, configs.of(cell)) for number, cell in enumerate(todo)]
     display = watcher(finished + len(todo), finished, len(places))
     with display if isinstance(display, Display) else contextlib.nullcontext():
-        ended = run_cells(made, places, ready=_readiness(configs, todo), watcher=display)
+        ended = run_cells(made, places, ready=_readiness(configs, todo), watcher=display, forks=forks)
     return sum(outcome.failure is not None for outcome in ended)
 
 
