@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,12 +14,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from distill.forked import ForkServer
 from distill.records import read_json
 from distill.results import SUMMARY, Spread
 
 LOG = "job.out"
+PROGRAM = (sys.executable, "-m", "distill")
+"""Start of the command of a cell that a fork server may run."""
 GRACE = 120.0
 """Seconds that a cell has to write its checkpoint once it was asked to stop."""
 
@@ -36,6 +38,7 @@ class Cell:
         folder: where its summary and its log go.
         environment: variables laid over this process's own.
         trains: whether success means that it wrote a summary.
+        modules: what it imports, where a fork server may run it; None where it has to be a process of its own.
     """
 
     number: int
@@ -44,6 +47,7 @@ class Cell:
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
     trains: bool = True
+    modules: tuple[str, ...] | None = None
 
     @property
     def log(self) -> Path:
@@ -59,11 +63,20 @@ class Ended:
     failure: str | None = None
 
 
+class _Process(Protocol):
+    pid: int
+    returncode: int | None
+
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def terminate(self) -> None: ...
+
+
 @dataclass
 class _Running:
     cell: Cell
     slot: int
-    process: subprocess.Popen[bytes]
+    process: _Process
     began: float
 
 
@@ -93,15 +106,17 @@ def run_cells(
     poll: float = 0.1,
     ready: Callable[[Cell, Sequence[Cell]], bool] = lambda cell, running: True,
     watcher: Watcher | None = None,
+    forks: Forks | None = None,
 ) -> list[Ended]:
     """Run the processes of cells and return what became of each, in order; say when each starts and ends.
 
     Args:
         cells: what to run.
-        slots: environment variables of each slot, see :func:`environments`; one cell at a time in each.
+        slots: environment variables of each slot, see :func:`distill.slots.environments`; one cell at a time in each.
         poll: seconds between looks at the processes.
         ready: whether a cell can start beside those that run; it is asked again later, and not where none runs.
         watcher: what says how it goes.
+        forks: keeps a fork server for later cells too; None for these alone.
 
     Raises:
         SystemExit: on SIGTERM, and KeyboardInterrupt on Ctrl-C, after every running cell was asked to stop and did.
@@ -110,7 +125,7 @@ def run_cells(
     waiting, free = dict(enumerate(cells)), deque(range(len(slots)))
     running: dict[int, _Running] = {}
     ended: dict[int, Ended] = {}
-    with _terminated_as_exit():
+    with _terminated_as_exit(), _forking(cells, slots, forks) as server:
         try:
             while waiting or running:
                 while waiting and free:
@@ -119,7 +134,7 @@ def run_cells(
                     if chosen is None:
                         break
                     slot = free.popleft()
-                    running[chosen] = _start(waiting.pop(chosen), slot, slots)
+                    running[chosen] = _start(waiting.pop(chosen), slot, slots, server)
                     watcher.started(running[chosen].cell, slots[slot].get("CUDA_VISIBLE_DEVICES"))
                 for i in [i for i, found in running.items() if found.process.poll() is not None]:
                     over = running.pop(i)
@@ -144,16 +159,54 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _start(cell: Cell, slot: int, slots: Sequence[Mapping[str, str]]) -> _Running:
+class Forks:
+    """Keeps a fork server for the cells of one sweep after another, from when it first saves an import."""
+
+    def __init__(self) -> None:
+        self._server: ForkServer | None = None
+        self._asked = 0
+
+    def server(self, cells: Sequence[Cell], slots: Sequence[Mapping[str, str]]) -> ForkServer | None:
+        """Return what forks cells; None where only one of all could be forked yet."""
+        forked = [cell for cell in cells if cell.modules is not None]
+        self._asked += len(forked)
+        if forked and self._asked > 1 and (self._server is None or self._server.lost):
+            modules = sorted({name for cell in forked for name in cell.modules or ()})
+            self._server = ForkServer(modules, {**os.environ, **slots[0], **forked[0].environment})
+        return self._server
+
+    def close(self) -> None:
+        """End the server; what it forked lives on."""
+        if self._server is not None:
+            self._server.close()
+
+
+@contextmanager
+def _forking(
+    cells: Sequence[Cell], slots: Sequence[Mapping[str, str]], forks: Forks | None
+) -> Iterator[ForkServer | None]:
+    own = Forks()
+    try:
+        yield (forks or own).server(cells, slots)
+    finally:
+        own.close()
+
+
+def _start(cell: Cell, slot: int, slots: Sequence[Mapping[str, str]], server: ForkServer | None = None) -> _Running:
     cell.folder.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, **slots[slot], **cell.environment}
     with cell.log.open("ab") as log:
         with suppress(OSError):  # held for as long as the cell lives, whatever becomes of this process
             fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
         log.truncate(0)
+        if cell.modules is not None and server is not None and server.takes(environment):
+            with suppress(ConnectionError):  # the server has ended; a process of its own does as well
+                child = server.start(cell.command[len(PROGRAM) :], environment, log.fileno())
+                return _Running(cell, slot, child, time.monotonic())
         # a session of its own: Ctrl-C reaches the cell once, through _stop, and its ranks can be ended with it
         process = subprocess.Popen(
-            cell.command, env={**os.environ, **slots[slot], **cell.environment}, stdin=subprocess.DEVNULL, stdout=log,
-            stderr=subprocess.STDOUT, start_new_session=True,
+            cell.command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            start_new_session=True,
         )  # fmt: skip
     return _Running(cell, slot, process, time.monotonic())
 
@@ -199,7 +252,7 @@ def _terminated_as_exit() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+def _stop(processes: Sequence[_Process]) -> None:
     """Ask every running cell to write its checkpoint and end; a second interrupt ends them at once."""
     alive = [process for process in processes if process.poll() is None]
     say(f"stopping {len(alive)} cell(s); the same sweep run again goes on where they stopped")
@@ -214,49 +267,6 @@ def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     finally:
         for process in alive:
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-
-
-def environments(slots: Any) -> list[dict[str, str]]:
-    """Return the environment variables of each slot.
-
-    A number of slots shares out the visible GPUs: with more GPUs than slots each gets several, with fewer, slots share.
-
-    Args:
-        slots: number of cells at a time; or one ``CUDA_VISIBLE_DEVICES`` value for each; None for one cell per GPU.
-
-    Raises:
-        ValueError: when ``slots`` is neither.
-    """
-    gpus = visible_gpus()
-    if slots is None:
-        slots = len(gpus) or 1
-    devices: list[str | None]
-    if isinstance(slots, int) and not isinstance(slots, bool) and slots > 0:
-        devices = [",".join(gpus[i::slots] or [gpus[i % len(gpus)]]) if gpus else None for i in range(slots)]
-    elif isinstance(slots, Sequence) and not isinstance(slots, str) and len(slots):
-        devices = [str(value) for value in slots]
-    else:
-        raise ValueError(f"hydra.launcher.slots={slots}: give a number of cells at a time, or a list such as [0,1]")
-    common = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if gpus and "CUDA_VISIBLE_DEVICES" not in os.environ else {}
-    if len(devices) > 1 and "OMP_NUM_THREADS" not in os.environ:
-        common["OMP_NUM_THREADS"] = str(max(1, cores() // len(devices)))
-    return [common | ({} if device is None else {"CUDA_VISIBLE_DEVICES": device}) for device in devices]
-
-
-def cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def visible_gpus() -> list[str]:
-    """Return the GPUs that this process may use, without importing torch."""
-    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if listed is not None:
-        return [name.strip() for name in listed.split(",") if name.strip() not in ("", "-1")]
-    if shutil.which("nvidia-smi") is None:
-        return []
-    ask = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-    answer = subprocess.run(ask, capture_output=True, text=True, check=False)
-    return answer.stdout.split() if answer.returncode == 0 else []

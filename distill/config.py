@@ -39,6 +39,7 @@ class Check(Enum):
     """What is checked before training."""
 
     full = "full"
+    static = "static"
     only = "only"
 
 
@@ -75,7 +76,7 @@ class Root:
     together: bool = False  # train all students in one process, on one data stream and one pass of the teacher
     alone: bool = True  # also train the student without a teacher, to say what teaching is worth
     out: str = "runs"  # where every run is kept, by fingerprint
-    check: Check = Check.full  # only: compose and check, train nothing
+    check: Check = Check.full  # static: no dry run; only: compose and check, train nothing
     rerun: bool = False  # train again what is already complete
     quiet: bool = False  # lines for a log instead of a progress bar
     compile: bool = False  # torch.compile the student

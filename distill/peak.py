@@ -24,7 +24,8 @@ def resident() -> float:
     """Return the most memory that this process has held, in MiB.
 
     From the kernel's own count where there is one, for what ``getrusage`` says of a new process starts at what the
-    process that started it held.
+    process that started it held. Of a cell that was forked (see :mod:`distill.forkserver`) the pages of libraries that
+    it never touched are not among it, some hundred MiB.
     """
     status = Path("/proc/self/status")
     if status.is_file():

@@ -89,20 +89,21 @@ def code_hash(config: Any = None) -> str:
 
 def modules_of(config: Any) -> list[Module]:
     """Return the modules of the user's that targets name: those that are neither installed nor distill's own."""
-    found = {target: module_of(target) for target in _targets(config)}
+    found = {target: module_of(target) for target in targets(config)}
     own = [module for module in found.values() if module is not None and module.file is not None]
     return [m for m in own if "site-packages" not in str(m.file) and not str(m.file).startswith(f"{_PACKAGE}{os.sep}")]
 
 
-def _targets(node: Any) -> Iterator[str]:
+def targets(node: Any) -> Iterator[str]:
+    """Give every ``_target_`` in a config."""
     if isinstance(node, Mapping):
         if isinstance(node.get("_target_"), str):
             yield node["_target_"]
         for value in node.values():
-            yield from _targets(value)
+            yield from targets(value)
     elif isinstance(node, list):
         for value in node:
-            yield from _targets(value)
+            yield from targets(value)
 
 
 def provenance() -> Record:

@@ -1,7 +1,6 @@
 """Hydra launcher `process`: every cell of a sweep is an ordinary `distill train` process of its own."""
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,10 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from distill.cells import Cell, environments, run_cells, say
+from distill.cells import PROGRAM, Cell, Forks, run_cells, say
+from distill.config import plain
+from distill.forked import modules_of
+from distill.slots import environments
 
 OWN = ("hydra.mode", "hydra.run.", "hydra.sweep.", "hydra.sweeper", "hydra/sweeper", "hydra.launcher", "hydra/launcher")
 """What steers the sweep itself, and so is not passed on to its cells."""
@@ -45,6 +47,7 @@ class ProcessLauncher(Launcher):
 
     def __init__(self, slots: Any = None) -> None:
         self.slots = slots
+        self.forks = Forks()  # of a search too, which launches few cells at a time and often
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what composes the cells.
@@ -68,7 +71,7 @@ class ProcessLauncher(Launcher):
         jobs = [self._job(initial_job_idx + i, list(typed)) for i, typed in enumerate(job_overrides)]
         if initial_job_idx == 0:
             say(f"sweep in {self.config.hydra.sweep.dir}, {len(self.environments)} cell(s) at a time")
-        ended = run_cells([cell for cell, _ in jobs], self.environments)
+        ended = run_cells([cell for cell, _ in jobs], self.environments, forks=self.forks)
         for (_, outcome), found in zip(jobs, ended, strict=True):
             outcome.status = JobStatus.FAILED if found.failure else JobStatus.COMPLETED
             outcome.return_value = CellFailed(found.failure) if found.failure else found.summary.get("objective")
@@ -82,17 +85,15 @@ class ProcessLauncher(Launcher):
             number,
             words=" ".join(o for o in filter_overrides(overrides) if told(o) and o.lower() not in typed)
             or "(as typed)",
-            command=[
-                sys.executable, "-m", "distill", "train", *passed, f"hydra.run.dir={quoted(str(folder))}",
-                "hydra.mode=RUN",
-            ],
+            command=[*PROGRAM, "train", *passed, f"hydra.run.dir={quoted(str(folder))}", "hydra.mode=RUN"],
             folder=folder,
             # runs of one sweep stand together in Weights & Biases, unless the user grouped them
             environment={"WANDB_RUN_GROUP": os.environ.get("WANDB_RUN_GROUP", sweep.name)},
             trains=not str(OmegaConf.select(config, "check")).endswith("only"),
-        )  # fmt: skip
+        )
         with open_dict(config):
             del config["hydra"]
+        cell.modules = modules_of(plain(config))
         return cell, JobReturn(overrides=overrides, cfg=config, working_dir=str(folder), task_name="distill")
 
 

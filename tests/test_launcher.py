@@ -57,7 +57,7 @@ def _launched(
 ) -> tuple[list[Cell], Any]:
     seen: list[Cell] = []
 
-    def run_cells(given: list[Cell], slots: object) -> list[Ended]:
+    def run_cells(given: list[Cell], slots: object, forks: object) -> list[Ended]:
         seen.extend(given)
         return [run(cell) for cell in given]
 

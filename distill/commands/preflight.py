@@ -230,7 +230,7 @@ def _check(found: Findings, early: Callable[[Findings], None]) -> None:
             said.add(sentence)
         found.mistakes = list(dict.fromkeys(found.mistakes))
 
-    cases = [(cell, Case(cell.config, dry_run=composed)) for cell in found.cells]
+    cases = [(cell, Case(cell.config, composed and cell.config.get("check") != "static")) for cell in found.cells]
     for cell, case in cases:
         add(cell, case.quick)
     if found.mistakes and not all(case.remembered for _, case in cases):

@@ -25,6 +25,7 @@ A declared table: rows x columns x seeds, in FOLDER/table.yaml.
   check    every cell composes and is right; trains nothing
 
   distill table experiments                                      the tables of a folder
+  distill table experiments check                                an action, on each of them
   distill table experiments/digits_table run --slots 2           then status, collect, render
   distill table experiments/crd_homogeneous run --only row=kd,dkd --only column=r20 dataset.root=DIR
   distill table experiments/digits_table run --launcher submitit_slurm hydra.launcher.timeout_min=60
@@ -46,9 +47,11 @@ def main(argv: Sequence[str]) -> int:
     folder = Path(words[0]) if words else None
     if folder is None or not folder.is_dir():
         return _summary(argv)
-    if len(words) > 1 and words[1] in ACTIONS:
-        return _say([f"{folder}: has no table.yaml; {words[1]} needs the folder of a declared table"])
     tables = sorted(path.parent for path in folder.glob("*/table.yaml"))
+    if len(words) > 1 and words[1] in ACTIONS:
+        if tables:
+            return _declared(argv, tables)
+        return _say([f"{folder}: has no table.yaml, nor a folder with one; {words[1]} needs a declared table"])
     return _list(tables) if len(argv) == 1 and tables else _summary(argv)
 
 
@@ -68,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where runs are kept (default: runs)")
     parser.add_argument("--only", action="append", default=[], metavar="KEY=A,B", help="row=..., column=..., seed=...")
     parser.add_argument("--seeds", type=int, metavar="N", help="the first N seeds only")
+    parser.add_argument("--cover", action="store_true", help="as few cells as have every row and every column")
     parser.add_argument("--slots", help="cells at a time, or a list of CUDA_VISIBLE_DEVICES such as [0,1]")
     parser.add_argument("--launcher", metavar="NAME", help="run through a Hydra launcher: joblib, submitit_slurm, ray")
     parser.add_argument("--dry-run", action="store_true", help="say what would run and what it costs")
@@ -76,7 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _declared(argv: Sequence[str]) -> int:
+def _declared(argv: Sequence[str], folders: Sequence[Path] = ()) -> int:
+    """Do what is asked for with the table that is named, or with each of several; return the worst exit code."""
+    from distill.cells import Forks
     from distill.config import ConfigError
     from distill.tables import spec
 
@@ -90,12 +96,18 @@ def _declared(argv: Sequence[str]) -> int:
         line = parser.parse_intermixed_args(list(argv))
         if line.action not in ACTIONS:
             raise ConfigError([_no_action(line.folder, line.action)])
-        table = spec.load(Path(line.folder))
-        return int(ACT[line.action](table, line))
     except ConfigError as error:
         return _say(error.problems)
-    except (FileNotFoundError, ValueError) as error:
-        return _say([str(error)])
+    line.forks = Forks()
+    code = 0
+    for folder in folders or [Path(line.folder)]:
+        try:
+            code = max(code, ACT[line.action](spec.load(folder), line))
+        except ConfigError as error:
+            code = _say(error.problems)
+        except (FileNotFoundError, ValueError) as error:
+            code = _say([str(error)])
+    return code
 
 
 def _no_action(folder: str, word: str | None) -> str:
@@ -130,13 +142,14 @@ def _overrides(line: argparse.Namespace) -> tuple[list[str], list[str]]:
 def run(table: Table, line: argparse.Namespace) -> int:
     """Run the cells that have no result; return 1 when one failed."""
     from distill.tables.checking import Configs, check, places
-    from distill.tables.selection import selected, slots_of
+    from distill.tables.selection import covering, selected, slots_of
     from distill.tables.status import FINISHED, states
     from distill.tables.store import RUNNING
 
     overrides, hydra = _overrides(line)
     store = _store(table, line, overrides)
     cells = selected(table, line.only, line.seeds)
+    cells = covering(cells) if line.cover else cells
     found = states(store, cells, line.fresh)
     todo = [cell for cell in cells if found[cell].kind not in (*FINISHED, RUNNING)]
     running = sum(state.kind == RUNNING for state in found.values())
@@ -153,7 +166,7 @@ def run(table: Table, line: argparse.Namespace) -> int:
         if not line.launcher:
             from distill.tables.run import run as start
 
-            failed = start(store, todo, len(cells) - len(todo), slots_of(line.slots), configs)
+            failed = start(store, todo, len(cells) - len(todo), slots_of(line.slots), configs, line.forks)
     if line.launcher:  # outside: Hydra composes for one at a time
         from distill.tables.run import launch
 
@@ -166,7 +179,7 @@ def run(table: Table, line: argparse.Namespace) -> int:
 
 
 def _price(store: Store, todo: Sequence[Cell], configs: Any, line: argparse.Namespace) -> int:
-    from distill.cells import environments
+    from distill.slots import environments
     from distill.tables.cost import costs
     from distill.tables.progress import duration
     from distill.tables.selection import slots_of

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from distill import cells as processes
-from distill.cells import environments, run_cells, say
+from distill.cells import Forks, run_cells, say
+from distill.config import Config
+from distill.forked import modules_of
 from distill.records import RESULT, is_complete, read_json, write_text
+from distill.slots import environments
 from distill.tables.checking import Configs, teachers
 from distill.tables.progress import Display, watcher
 from distill.tables.spec import Cell
@@ -25,7 +27,9 @@ GROUP = "WANDB_RUN_GROUP"
 
 def command(store: Store, cell: Cell) -> list[str]:
     """Return the overrides that `distill train` runs a cell with; what marks it comes first, so that the user's win."""
-    return [f'tags=["{cell.row}","{cell.column}"]', "quiet=true", *store.overrides(cell), f"out={quoted(store.out)}"]
+    tried = ["check=static"] if store.smoke else []  # the training itself is a dry run
+    marks = [f'tags=["{cell.row}","{cell.column}"]', "quiet=true", *tried]
+    return [*marks, *store.overrides(cell), f"out={quoted(store.out)}"]
 
 
 def quoted(value: object) -> str:
@@ -33,39 +37,41 @@ def quoted(value: object) -> str:
     return "'" + str(value).replace("'", "\\'") + "'"
 
 
-def run(store: Store, todo: Sequence[Cell], finished: int, slots: Any, configs: Configs) -> int:
+def run(
+    store: Store, todo: Sequence[Cell], finished: int, slots: Any, configs: Configs, forks: Forks | None = None
+) -> int:
     """Run cells as processes of their own and return how many failed.
 
     Args:
         store: the table and its folders.
         todo: cells to run, in order.
         finished: how many of those that were asked for are done already.
-        slots: as :func:`distill.cells.environments` takes them.
+        slots: as :func:`distill.slots.environments` takes them.
         configs: composed configs of the cells.
+        forks: keeps a fork server for the cells of other tables too.
 
     Raises:
         ValueError: for slots that are neither a number nor a list.
         SystemExit: on SIGTERM, and KeyboardInterrupt on Ctrl-C, after every running cell was asked to stop and did.
     """
     places = environments(slots)
-    made = [_process(store, cell, number) for number, cell in enumerate(todo)]
+    made = [_process(store, cell, number, configs.of(cell)) for number, cell in enumerate(todo)]
     display = watcher(finished + len(todo), finished, len(places))
     with display if isinstance(display, Display) else contextlib.nullcontext():
-        ended = run_cells(made, places, ready=_readiness(configs, todo), watcher=display)
+        ended = run_cells(made, places, ready=_readiness(configs, todo), watcher=display, forks=forks)
     return sum(outcome.failure is not None for outcome in ended)
 
 
-def _process(store: Store, cell: Cell, number: int) -> processes.Cell:
+def _process(store: Store, cell: Cell, number: int, config: Config | None = None) -> processes.Cell:
     folder = store.folder(cell)
     return processes.Cell(
         number,
         words=str(cell),
-        command=[
-            sys.executable, "-m", "distill", "train", *command(store, cell), f"hydra.run.dir={quoted(folder)}",
-        ],
+        command=[*processes.PROGRAM, "train", *command(store, cell), f"hydra.run.dir={quoted(folder)}"],
         folder=folder,
         environment={GROUP: os.environ.get(GROUP, store.table.name)},
-    )  # fmt: skip
+        modules=None if config is None else modules_of(config),
+    )
 
 
 def _readiness(configs: Configs, todo: Sequence[Cell]) -> Callable[[processes.Cell, Sequence[processes.Cell]], bool]:

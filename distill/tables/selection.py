@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,6 +50,20 @@ def selected(table: Table, only: Sequence[str], seeds: int | None) -> list[Cell]
     ]
     kept = [cell for cell in cells if seeds is None or cell.seed in table.seeds[:seeds]]
     return sorted(kept, key=lambda cell: table.seeds.index(cell.seed))
+
+
+def covering(cells: Sequence[Cell]) -> list[Cell]:
+    """Return some of the cells, in their order: every row once, and every column, which the rows take in turns."""
+    columns = Counter(dict.fromkeys((cell.column for cell in cells), 0))
+    rows = dict.fromkeys(cell.row for cell in cells)
+    kept = set[Cell]()
+    for row in rows:
+        rarest = min((cell for cell in cells if cell.row == row), key=lambda cell: columns[cell.column])
+        columns[rarest.column] += 1
+        kept.add(rarest)
+    for column in [column for column, count in columns.items() if not count]:
+        kept.add(next(cell for cell in cells if cell.column == column))
+    return [cell for cell in cells if cell in kept]
 
 
 def slots_of(text: str | None) -> Any:

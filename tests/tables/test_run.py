@@ -6,18 +6,22 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from distill import cells as processes
+from distill import forked
 from distill.cells import Cell as Process
 from distill.cells import Ended
 from distill.commands.preflight import look, parsed
 from distill.commands.table import main
 from distill.config import ConfigError
+from distill.forked import Forked
 from distill.tables import run as running
 from distill.tables.checking import Configs, check, places, teachers
 from distill.tables.collect import collect
@@ -36,9 +40,19 @@ overrides: [trainer.max_epochs=3]
 columns: {narrow: {title: Narrow}, wide: {title: Wide, overrides: [student.width=32]}}
 rows: {kd: {title: KD}}
 """
+OWN = """
+import os, threading, torch
+from distill.losses.kd import KD as Shipped
+
+print("begun with", threading.active_count(), torch.cuda.is_initialized(), os.getsid(0) == os.getpid())
+
+class KD(Shipped):
+    pass
+"""
 FAKE = """
 import json, sys, time, types
 from pathlib import Path
+from typing import Any
 from distill.config import fingerprint
 from distill.fit import STUDENT, identity, label
 from distill.records import RESULT, code_hash, read_json, write_json
@@ -56,11 +70,18 @@ def train(cfg, folder, overrides, title, member=None):
     write_json(folder / RESULT, made)
 
 sys.modules["distill.training"] = types.SimpleNamespace(train=train)
+from distill import cli
 from distill.comparison import run
 
-job = json.loads(Path(sys.argv[1]).read_text())
-print("begun", flush=True)
-run(job["config"], job["overrides"], checked=True).save(Path(job["folder"]))
+def main(arguments):
+    job = json.loads(Path(arguments[0]).read_text())
+    print("begun", flush=True)
+    run(job["config"], job["overrides"], checked=True).save(Path(job["folder"]))
+    return 0
+
+cli.main = main  # what a fork server calls
+if __name__ == "__main__":
+    main(sys.argv[1:])
 """
 """`distill train` with all of its store and none of its arithmetic: locks, records, teachers and summaries are real."""
 
@@ -71,13 +92,15 @@ def test_run__cells_killed_at_random_lose_nothing(tmp_path: Path, monkeypatch: p
     alive: list[processes._Running] = []
     start = processes._start
 
-    def watched(cell: Process, slot: int, slots: object) -> processes._Running:
-        found = start(cell, slot, slots)  # type: ignore[arg-type]
+    def watched(*given: Any) -> processes._Running:
+        found = start(*given)
         alive.append(found)
         return found
 
     monkeypatch.setattr(processes, "_start", watched)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(forked, "EVERY", ())
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{tmp_path}")
+    monkeypatch.setattr(processes, "PROGRAM", (sys.executable, str(tmp_path / "fake.py")))
     (tmp_path / "fake.py").write_text(FAKE)
     over, kills, rng = threading.Event(), [], random.Random(0)
 
@@ -93,13 +116,13 @@ def test_run__cells_killed_at_random_lose_nothing(tmp_path: Path, monkeypatch: p
     with Configs(store) as configs:
         assert check(configs, places(list(store.table))) == []
 
-        def process(store: Store, cell: Cell, number: int) -> Process:
+        def process(store: Store, cell: Cell, number: int, _: object) -> Process:
             job = {"config": configs.of(cell), "overrides": store.overrides(cell), "folder": str(store.folder(cell))}
             folder = store.folder(cell)
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "job.json").write_text(json.dumps(job))
-            command = [sys.executable, str(tmp_path / "fake.py"), str(folder / "job.json")]
-            return Process(number, str(cell), command, folder)
+            command = [*processes.PROGRAM, str(folder / "job.json")]
+            return Process(number, str(cell), command, folder, modules=("fake",) if number % 4 else None)
 
         monkeypatch.setattr(running, "_process", process)
         # teachers are trained by several at once too: the lock has to hold
@@ -115,7 +138,9 @@ def test_run__cells_killed_at_random_lose_nothing(tmp_path: Path, monkeypatch: p
         thread.join()
     found = collect(store)
     students = [(e.row, e.column, e.seed, e.last) for e in found.entries if e.arm == "distilled"]
+    assert found.warnings == []
     assert len(kills) >= 8
+    assert {type(found.process) for found in alive} == {Forked, subprocess.Popen}
     assert rounds > 1
     assert students == [(*cell, 90.0 + cell.seed) for cell in store.table]
     assert [(e.arm, e.column) for e in found.entries if e.arm != "distilled"] == [
@@ -124,16 +149,19 @@ def test_run__cells_killed_at_random_lose_nothing(tmp_path: Path, monkeypatch: p
     ]
     assert len({e.fingerprint for e in found.entries if e.arm == "teacher"}) == 1
     assert len(found.epochs) == 3 * 10
-    assert found.warnings == []
     print(f"{len(kills)} kills, {rounds} rounds, {len(alive)} processes for 8 cells")
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_main__real_cells_run_resume_and_collect(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    declare(tmp_path / "table", EIGHT.replace("seeds: 4", "seeds: 2").replace("=3]", "=1, dataset.batch_size=64]"))
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "mine.py").write_text(OWN)
+    text = EIGHT.replace("seeds: 4", "seeds: 2").replace("=3]", "=1, dataset.batch_size=64]")
+    declare(tmp_path / "table", text.replace("title: KD}", "title: KD, overrides: [loss.kd._target_=mine.KD]}"))
     assert main(["table", "run", "--only", "column=narrow,seed=0"]) == 0
     assert main(["table", "run", "--only", "column=narrow", "--launcher", "process"]) == 0
     listed = json.loads((tmp_path / "runs/tables/table/cells.json").read_text())
@@ -150,6 +178,14 @@ def test_main__real_cells_run_resume_and_collect(
     assert main(["table", "status"]) == 1
     assert "4 cells: 2 done, 2 not run" in capsys.readouterr().out
     assert main([".", "--rule", "last"]) == 0  # and the runs are those of any sweep
+
+    assert main(["table", "run", "--fresh", "--only", "column=narrow", "--out", "forked", "--slots", "2"]) == 0
+    for seed in (0, 1):
+        log = (tmp_path / f"forked/tables/table/kd/narrow/s{seed}/job.out").read_text()
+        assert "begun with 1 False True" in log
+        alike = [next(Path(out).glob(f"*kd-s{seed}-*/student.safetensors")) for out in ("runs", "forked")]
+        assert alike[0].parent.name == alike[1].parent.name
+        assert alike[0].read_bytes() == alike[1].read_bytes()
 
 
 @pytest.mark.parametrize(
