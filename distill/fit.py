@@ -48,6 +48,8 @@ class Pruned(RuntimeError):
 WHERE_CACHED = ("folder", "limit_gb", "fill")
 """Keys of the group ``cache`` that decide when and where answers are kept, and not what they are."""
 
+LABELS = "distill.losses.ce.CE"
+"""Target of the term that learns from the labels."""
 TERMINATED = 128 + signal.SIGTERM
 """Exit code of a process that SIGTERM ended."""
 
@@ -68,10 +70,16 @@ def identity(cfg: Config) -> Config:
     return {**kept, **own, **({"cache": cache} if cache else {})}
 
 
+def taught(cfg: Config) -> bool:
+    """Whether a training has more than the labels to learn from: a teacher, or a term that does without one."""
+    terms = (cfg.get("loss") or {}).values()  # a record of other people's may have none
+    return bool(cfg["teacher"]) or any(node["_target_"] != LABELS for node in terms)
+
+
 def label(cfg: Config) -> str:
     """Return a short readable name of a run: dataset, student, terms, control, seed."""
     data = cfg["dataset"]["_target_"].rpartition(".")[2].lower()
-    terms = "+".join(cfg["loss"]) if cfg["teacher"] else "alone"
+    terms = "+".join(cfg["loss"]) if taught(cfg) else "alone"
     if cfg["teacher"] and cfg.get("control", "none") != "none":
         terms += f"-{cfg['control']}"
     return f"{data}-{network_name(cfg['student'])}-{terms}-s{cfg['seed']}"
