@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 from distill import check
 from distill.config import Config, ConfigError, merged, resolved
-from distill.fit import STUDENT, fit, folder_of, network_name
+from distill.fit import LABELS, STUDENT, fit, folder_of, network_name, taught
 from distill.records import Record
 from distill.results import Result
 
-CE = {"_target_": "distill.losses.ce.CE", "weight": 1.0, "label_smoothing": 0.0}
+CE = {"_target_": LABELS, "weight": 1.0, "label_smoothing": 0.0}
 """What a network is trained with when nobody teaches it."""
 DOT = "distill.optimizers.dot.DOT"
 
@@ -89,20 +89,20 @@ class _Plan:
         names = list(cfg["teacher"])
         teachers = {name: _teacher(cfg, name, overrides) for name in names}
         self.teachers = {name: record for name, (_, record) in teachers.items() if record is not None}
-        taught = {name: {**cfg["teacher"][name], "checkpoint": path} for name, (path, _) in teachers.items()}
+        nodes = {name: {**cfg["teacher"][name], "checkpoint": path} for name, (path, _) in teachers.items()}
         seeds = [cfg["seed"] + i for i in range(cfg["seeds"])]
         if self.together and cfg["data_seed"] is None:
             cfg = {**cfg, "data_seed": cfg["seed"]}
         trial, cfg = cfg["trial"], {**cfg, "trial": None}
         self.arms: dict[str, list[tuple[Config, str]]] = {}
-        if cfg["alone"] or not names:
+        own = "distilled" if taught(cfg) else "alone"  # the arm that trains as the config says
+        if cfg["alone"] and own != "alone":
             self.arms["alone"] = [(alone(cfg, s), _title("student alone", s, seeds)) for s in seeds]
-        if names:
-            own = [resolved({**cfg, "teacher": taught, "seed": s}) for s in seeds]
-            titles = [_title("student distilled", s, seeds) for s in seeds]
-            self.arms["distilled"] = list(zip(own, titles, strict=True))
+        cache = cfg["cache"] if names else {}
+        configs = [resolved({**cfg, "teacher": nodes, "cache": cache, "seed": s}) for s in seeds]
+        self.arms[own] = [(c, _title(f"student {own}", s, seeds)) for c, s in zip(configs, seeds, strict=True)]
         # only the first seed of what is searched reports and is pruned: once it got through, the others are wanted
-        self.arms["distilled" if names else "alone"][0][0]["trial"] = trial
+        self.arms[own][0][0]["trial"] = trial
 
     @property
     def jobs(self) -> list[tuple[Config, str]]:
@@ -144,13 +144,11 @@ def _untaught(optimizer: Config) -> Config:
 
 
 def alone(cfg: Mapping[str, Any], seed: int) -> Config:
-    """Return the resolved config of the same student trained without a teacher.
+    """Return the resolved config of the same student trained with cross-entropy and no teacher.
 
-    By cross-entropy; or, where the config has no teacher either, by its own terms, which need none. A student whose
-    classes are a teacher's text vectors has a classifier of its own there.
+    One whose classes are a teacher's text vectors has a classifier of its own there.
     """
-    loss = {"ce": CE} if cfg["teacher"] else cfg["loss"]
-    plain = {"teacher": {}, "cache": {}, "control": "none", "loss": loss}
+    plain = {"teacher": {}, "cache": {}, "control": "none", "loss": {"ce": CE}}
     found = resolved({**cfg, **plain, "optimizer": _untaught(cfg["optimizer"]), "seed": seed})
     if "anchored" in found["student"]:
         found["student"] = {**found["student"], "anchored": False, "anchor": None}

@@ -14,6 +14,7 @@ from distill.check import TERM_KEYS
 from distill.comparison import alone, teacher_config
 from distill.config import IRRELEVANT, Config, ConfigError, build, fingerprint, resolved
 from distill.data.base import Views
+from distill.fit import taught
 from distill.kinds import UNKNOWN, shown
 from distill.losses.base import Loss
 
@@ -133,9 +134,8 @@ def failures(cfg: Mapping[str, Any], tried: set[str]) -> list[str]:
         tried: fingerprints of trainings and datasets that are known to work; added to.
     """
     found: list[str] = []
-    trainings = [("", lambda: alone(cfg, cfg["seed"]))] if cfg["alone"] or not cfg["teacher"] else []
-    if cfg["teacher"]:
-        trainings.append(("", lambda: resolved(cfg)))
+    trainings = [("", lambda: alone(cfg, cfg["seed"]))] if cfg["alone"] and taught(cfg) else []
+    trainings.append(("", lambda: resolved(cfg if cfg["teacher"] else {**cfg, "cache": {}})))
     found += [s for title, make in trainings for s in _attempt(title, make, tried)]
     if not found:
         for name, node in cfg["teacher"].items():

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,8 @@ class Pruned(RuntimeError):
 WHERE_CACHED = ("folder", "limit_gb", "fill")
 """Keys of the group ``cache`` that decide when and where answers are kept, and not what they are."""
 
+LABELS = "distill.losses.ce.CE"
+"""Target of the term that learns from the labels."""
 TERMINATED = 128 + signal.SIGTERM
 """Exit code of a process that SIGTERM ended."""
 
@@ -82,6 +85,12 @@ def identity(cfg: Config) -> Config:
 def _without_defaults(term: Config) -> Config:
     """Return a term without what came later and changes nothing, so that older runs are still found."""
     return {k: v for k, v in term.items() if k not in LATER or v != LATER[k]}
+
+
+def taught(cfg: Mapping[str, Any]) -> bool:
+    """Whether a training is to be compared with cross-entropy alone: it has a teacher, or a term beside the labels."""
+    terms = [node["_target_"] for node in (cfg.get("loss") or {}).values()]  # a record of other people's may have none
+    return bool(cfg["teacher"]) or LABELS in terms and len(terms) > 1
 
 
 def label(cfg: Config) -> str:

@@ -14,6 +14,7 @@ from urllib.parse import urlparse
 
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
+from distill.fit import taught
 from distill.records import Record
 
 MODES = ("auto", "online", "offline", "disabled")
@@ -86,7 +87,7 @@ class WandB:
         if mode == "auto":
             mode = os.environ.get("WANDB_MODE") or ("online" if logged_in() else "offline")
         config = record["config"]
-        if sweep and not config["teacher"]:
+        if sweep and not taught(config):
             mode = "disabled"  # the agent of a W&B sweep has one run, which is the student's that is taught
         logger = WandbLogger(
             name=record["label"],
@@ -95,7 +96,7 @@ class WandB:
             project=self.project,
             entity=self.entity,
             group=self.group or os.environ.get("WANDB_RUN_GROUP") or record["label"].rpartition("-s")[0],
-            job_type="distilled" if config["teacher"] else "alone",
+            job_type="distilled" if taught(config) else "alone",
             tags=list(dict.fromkeys([*config["tags"], *self.tags])),
             notes=self.notes,
             mode=mode,

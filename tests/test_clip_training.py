@@ -10,7 +10,7 @@ from distill.assemble import assemble
 from distill.check import problems
 from distill.comparison import alone, run, teacher_config
 from distill.config import compose, resolved
-from distill.fit import STUDENT, TRANSFORMERS, label
+from distill.fit import STUDENT, TRANSFORMERS, label, taught
 from distill.trained import load
 
 SMALL = ("patch=8", "width=24", "depth=1", "heads=2", "text_width=16", "text_depth=1", "dim=12", "vocabulary=40")
@@ -83,13 +83,14 @@ def test_teacher_config__terms_of_its_own_are_all_there_are() -> None:
     assert list(teacher_config(cfg, "clip_small")["loss"]) == ["ce"]
 
 
-def test_alone__without_any_teacher_has_the_terms_of_the_config() -> None:
-    cfg = compose([*DATA, "student=resnet8", "teacher=[]", "loss=[ce,tfkd]"])
-    assert list(alone(cfg, 0)["loss"]) == ["ce", "tfkd"]
-    assert "-ce+tfkd-" in label(alone(cfg, 0))
-    taught = compose([*DATA, "student=resnet8", "teacher=[resnet14]", "loss=[ce,kd]"])
-    assert list(alone(taught, 0)["loss"]) == ["ce"]
-    assert "-alone-" in label(alone(taught, 0))
+def test_taught__what_is_beside_the_labels_is_compared_with_them_alone() -> None:
+    beside = compose([*DATA, "student=resnet8", "teacher=[]", "loss=[ce,tfkd]"])
+    assert taught(beside)
+    assert "-ce+tfkd-" in label(resolved(beside))
+    assert list(alone(beside, 0)["loss"]) == ["ce"]
+    assert "-alone-" in label(alone(beside, 0))
+    assert not taught(compose([*DATA, *PLAIN]))
+    assert not taught(compose([*DATA, "student=resnet8", "teacher=[]", "loss=[ce]"]))
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ CASES = [
     one("seeds=1.5", "seeds=1.5", "a whole number"),
     one("out=null", "out=null", "text"),
     one("tags=word", "tags=word", "a list"),
-    one("check=never", "check=never", "full, only"),
+    one("check=never", "check=never", "full, static, only"),
     one("loss.kd.temperature=hot", "loss.kd.temperature=hot", "a number or a node with the _target_ of a Schedule"),
     one("loss.kd.t2=maybe", "loss.kd.t2=maybe", "true or false"),
     one("loss.kd.weight=heavy", "loss.kd.weight=heavy", "a number"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from distill.commands.preflight import Cell, Findings
 from distill.comparison import alone, teacher_config
 from distill.config import Config, resolved
-from distill.fit import LAST, STUDENT, folder_of, network_name
+from distill.fit import LAST, STUDENT, folder_of, network_name, taught
 from distill.records import RESULT, is_complete, read_json
 
 
@@ -36,16 +36,17 @@ def _trainings(cfg: Config) -> Iterator[str]:
         else:
             yield f"  teacher {name}: {'as the network comes' if path == 'built' else path}"
         checkpoints[name] = {**node, "checkpoint": path}
-    if cfg["alone"] or not checkpoints:
+    if cfg["alone"] and taught(cfg):
         for own in _by_seed(partial(alone, cfg), seeds):
             yield _line(f"student alone, seed {own['seed']}", own)
-    for own in _by_seed(lambda s: resolved({**cfg, "teacher": checkpoints, "seed": s}), seeds if checkpoints else ()):
+    what = f"student distilled with {'+'.join(cfg['loss'])}" if taught(cfg) else "student alone"
+    cache = cfg["cache"] if checkpoints else {}
+    for own in _by_seed(lambda s: resolved({**cfg, "teacher": checkpoints, "cache": cache, "seed": s}), seeds):
         seed = own["seed"]
-        terms = "+".join(own["loss"])
         if all(_there(node["checkpoint"]) for node in checkpoints.values()):
-            yield _line(f"student distilled with {terms}, seed {seed}", own)
+            yield _line(f"{what}, seed {seed}", own)
         else:
-            yield f"  student distilled with {terms}, seed {seed}: {_amount(own)}, once the teacher is trained"
+            yield f"  {what}, seed {seed}: {_amount(own)}, once the teacher is trained"
 
 
 def _by_seed(make: Callable[[int], Config], seeds: Sequence[int]) -> Iterator[Config]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from distill.cells import LOG, last_line
+from distill.fit import taught
 from distill.records import RESULT, Record, is_complete, read_json
 from distill.results import SUMMARY
 
@@ -184,6 +185,6 @@ def _add_runs(found: Found, folders: Sequence[Path]) -> None:
         elif not is_complete(record):
             found.missing.append(f"{file.parent}: {record.get('status')}: {record.get('error', 'run it again')}")
         else:
-            arm = DISTILLED if record["config"]["teacher"] else ALONE
+            arm = DISTILLED if taught(record["config"]) else ALONE
             row = _row(found, record["overrides"], record["label"].rpartition("-s")[0])
             _merge(found, row, {arm: {int(record["config"]["seed"]): record}}, file)
