@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,7 @@ def identity(cfg: Config) -> Config:
     return {**kept, **own, **({"cache": cache} if cache else {})}
 
 
-def taught(cfg: Config) -> bool:
+def taught(cfg: Mapping[str, Any]) -> bool:
     """Whether a training has more than the labels to learn from: a teacher, or a term that does without one."""
     terms = (cfg.get("loss") or {}).values()  # a record of other people's may have none
     return bool(cfg["teacher"]) or any(node["_target_"] != LABELS for node in terms)
