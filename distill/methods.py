@@ -106,6 +106,8 @@ def _taps(node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _default(value: Any) -> Any:
     """Return what ``${oc.select:key,default}`` gives where no pair says otherwise; any other value as it is."""
+    if isinstance(value, list):
+        return [_default(part) for part in value]
     found = re.fullmatch(r"\$\{oc\.select:[\w.]+,(.*)\}", value) if isinstance(value, str) else None
     return OmegaConf.to_container(OmegaConf.create(f"value: {found[1]}"))["value"] if found else value  # type: ignore[index, call-overload]
 

@@ -26,7 +26,7 @@ from distill.tables import run as running
 from distill.tables.checking import Configs, check, places, teachers
 from distill.tables.collect import collect
 from distill.tables.progress import Counter, Display, duration
-from distill.tables.selection import selected, slots_of
+from distill.tables.selection import covering, selected, slots_of
 from distill.tables.spec import Cell
 from distill.tables.store import DONE, RUNNING, Store
 from tests.tables.parts import YAML, declare, finish
@@ -283,6 +283,15 @@ def test_selected__narrows_and_orders_by_seed(tmp_path: Path) -> None:
     ]
 
 
+def test_covering__every_row_and_every_column_in_few_cells(tmp_path: Path) -> None:
+    table = declare(tmp_path / "table")
+    cells = covering(selected(table, [], None))
+    assert cells == [Cell("alone", "digits", 0), Cell("kd", "wide", 0), Cell("matched", "digits", 0)]
+    one_row = covering(selected(table, ["row=kd"], None))
+    assert one_row == [Cell("kd", "digits", 0), Cell("kd", "wide", 0)]
+    assert covering([]) == []
+
+
 @pytest.mark.parametrize(
     "text, slots", [(None, None), ("3", 3), ("0,1", [0, 1]), ("[2]", [2]), ("['0,1','2,3']", ["0,1", "2,3"])]
 )
@@ -328,8 +337,21 @@ def test_main__lists_tables_and_says_status(tmp_path: Path, capsys: pytest.Captu
     assert "failed: alone / wide / seed 0: loss.ce became NaN" in said
     assert main([str(tmp_path / "table"), "status", "--out", str(tmp_path / "elsewhere")]) == 1
     assert "10 cells: 2 known from results.csv only, 8 not run" in capsys.readouterr().out
-    assert main([str(tmp_path), "run"]) == 2
+    assert main([str(tmp_path / "runs"), "run"]) == 2
     assert "has no table.yaml" in capsys.readouterr().err
+
+
+def test_main__an_action_on_each_table_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("first", "second"):
+        declare(tmp_path / name, EIGHT)
+    (tmp_path / "third").mkdir()
+    (tmp_path / "third" / "table.yaml").write_text("[")
+    assert main([str(tmp_path), "status", "--out", str(tmp_path / "runs")]) == 2  # the worst of 1, 1 and 2
+    out, err = capsys.readouterr()
+    assert out.count("8 cells: 8 not run") == 2
+    assert "third/table.yaml: is no yaml" in err
+    assert main([str(tmp_path), "run", "--cover", "--dry-run", "--seeds", "5"]) == 2
+    assert capsys.readouterr().err.count("--seeds 5: must be between 1 and 4") == 2
 
 
 def test_main__dry_run_prices_by_what_is_known_and_by_flops(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
