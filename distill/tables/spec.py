@@ -11,6 +11,8 @@ TABLE = "table.yaml"
 ARMS = ("distilled", "alone", "teacher")
 ALONE = ("teacher=[]", "loss=[ce]")
 """What makes a cell that of the student without a teacher."""
+LABELS = "loss.ce."
+"""What a row of it may still say: how it learns from the labels."""
 
 
 @dataclass(frozen=True)
@@ -154,9 +156,15 @@ class Table:
             whole += [*other.overrides, *self.cells.get((other.key, cell.column), ())]
             whole += control(tuple(whole), row.matched)
         whole += [*row.overrides, *self.cells.get((cell.row, cell.column), ())]
+        labels = [o for o in whole if o.startswith(LABELS)] if row.arm == "alone" else []
         arm = ALONE if row.arm == "alone" else ("alone=false",)
-        whole = replaced(whole, [*arm, f"seed={cell.seed}", "seeds=1"])
-        return replaced(whole, self.smoke) if smoke else whole
+        whole = replaced(whole, [*arm, *labels, f"seed={cell.seed}", "seeds=1"])
+        return self.tried(whole, cell) if smoke else whole
+
+    def tried(self, overrides: Sequence[str], cell: Cell) -> list[str]:
+        """Return the overrides of a cell with those of a trial on top; nothing of a teacher where there is none."""
+        alone = self.row(cell.row).arm == "alone"
+        return replaced(overrides, [o for o in self.smoke if not (alone and o.lstrip("+~").startswith("teacher"))])
 
 
 def replaced(overrides: Sequence[str], later: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from distill.cells import LOG, is_running, last_line
 from distill.records import RESULT, Record, is_complete, read_json
 from distill.results import SUMMARY
-from distill.tables.spec import Cell, Table, replaced
+from distill.tables.spec import Cell, Table
 
 LOCAL = {
     "out", "tags", "quiet", "check", "rerun", "checkpoint_every", "ckpt_path", "logger", "dataset.root", "dataset.file",
@@ -73,7 +73,7 @@ class Store:
             ConfigError: where a matched row has none.
         """
         whole = [*self.table.overrides_of(cell), *self.extra]
-        return replaced(whole, self.table.smoke) if self.smoke else whole
+        return self.table.tried(whole, cell) if self.smoke else whole
 
     def state(self, cell: Cell, collected: frozenset[Cell] = frozenset()) -> State:
         """Return how far a cell is.
