@@ -38,3 +38,13 @@ def test_load__every_shipped_table(name: str) -> None:
     assert table.smoke
     for row, column in table.published:
         assert (row, column) not in table.left_out
+
+
+def test_overrides_of__a_row_alone_keeps_what_it_says_of_the_labels() -> None:
+    table = spec.load(EXPERIMENTS / "clip_cifar100")
+    typed = table.overrides_of(spec.Cell("alone_10", "r20", 0))
+    assert typed.index("loss=[ce]") < typed.index("loss.ce.labelled=0.1")
+    assert not any(o.lstrip("+").startswith("teacher.") for o in typed)
+    tried = table.overrides_of(spec.Cell("alone_10", "r20", 0), smoke=True)
+    assert not any(o.lstrip("+").startswith("teacher.") for o in tried)
+    assert "dataset=shapes" in tried
