@@ -147,7 +147,7 @@ def test_run_cells__forks_all_from_one_import(tmp_path: Path, monkeypatch: pytes
 
 def test_modules_of__one_process_and_distill_s_own_code() -> None:
     config = compose(["loss=[ce,dkd]"])
-    config["loss"]["mine"] = {"_target_": "mine.Loss", "weight": 1.0}
+    config["loss"]["mine"] = {"_target_": "nobodys.Loss", "weight": 1.0}
     found = modules_of(config) or ()
     assert {"distill.losses.ce", "distill.losses.dkd", "distill.networks.digits", "distill.data.digits"} <= set(found)
     assert all(name.startswith("distill.") for name in found)

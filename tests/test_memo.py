@@ -144,15 +144,15 @@ def test_problems__looks_again_at_code_that_changed(
     here: Path, counted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(here)
-    (here / "mine").mkdir()
-    (here / "mine" / "net.py").write_text("def net(num_classes, channels, width): ...\n")
-    (here / "mine" / "helpers.py").write_text("x = 1\n")
-    typed = ["student._target_=mine.net.net"]
+    (here / "theirs").mkdir()
+    (here / "theirs" / "net.py").write_text("def net(num_classes, channels, width): ...\n")
+    (here / "theirs" / "helpers.py").write_text("x = 1\n")
+    typed = ["student._target_=theirs.net.net"]
     assert looks(counted, *typed)
     assert not looks(counted, *typed)
-    (here / "mine" / "helpers.py").write_text("x = 22\n")
+    (here / "theirs" / "helpers.py").write_text("x = 22\n")
     assert looks(counted, *typed)
-    assert "mine" not in sys.modules
+    assert "theirs" not in sys.modules
 
 
 def test_problems__a_failure_counts_while_its_files_stay(here: Path, counted: list[str]) -> None:
