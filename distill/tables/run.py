@@ -90,7 +90,7 @@ def _readiness(configs: Configs, todo: Sequence[Cell]) -> Callable[[processes.Ce
 
     def ready(cell: processes.Cell, running: Sequence[processes.Cell]) -> bool:
         mine = missing(cell)
-        return not mine or mine.isdisjoint(*(missing(other) for other in running))
+        return not mine or mine.isdisjoint(set().union(*map(missing, running)))
 
     return ready
 

@@ -224,6 +224,9 @@ def test_readiness__one_of_those_that_share_a_teacher_trains_it(tmp_path: Path) 
         ready = running._readiness(configs, todo)
         assert not ready(made[1], [made[0]])  # same teacher
         assert ready(made[4], [made[0]])  # another teacher
+        assert not ready(made[1], [made[4], made[0]])
+        assert ready(made[4], [made[0], made[1]])
+        assert ready(made[1], [])
         config = configs.of(todo[0])
         assert config is not None
         (folder,) = teachers(config)
