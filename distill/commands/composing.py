@@ -78,7 +78,7 @@ class Composer:
         self._context.__enter__()
         self.loader = GlobalHydra.instance().config_loader()
         assert isinstance(self.loader, ConfigLoaderImpl)
-        self.loader.repository = Kept(self.loader.repository)
+        self.loader.repository = Kept(self.loader.repository)  # type: ignore[assignment]  # any repository does
         return self
 
     @cached_property
