@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SUMMARY = "summary.json"
 RULES = {"val_chosen": "epoch chosen on validation", "last": "last epoch", "best_on_test": "best epoch on test"}
+PUBLISHED_RULES = {**RULES, "unknown": "epoch not stated"}
+"""Rules of published numbers; one whose source does not say it is compared by the rule of the table."""
 
 
 class Spread(NamedTuple):

@@ -23,6 +23,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from distill.commands.kept import Kept
 from distill.config import Config, plain
 from distill.kinds import ANY, describe, shown
 from distill.places import CONF
@@ -40,7 +41,7 @@ GRAMMAR = "write key=value, a list as 'key=[a,b]', and text with special charact
 WRONG = (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError, FileNotFoundError)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Typed:
     """An override as it was typed, or as one value of a sweep replaces it."""
 
@@ -67,6 +68,7 @@ class Composer:
     ) -> None:
         self.name = config_name
         self.path = str(Path(config_path).resolve()) if config_path else str(CONF)
+        self._parsed: dict[str, Typed] = {}
         self._composed: dict[tuple[str, ...], DictConfig] = {}
         self._options: dict[str, list[str]] = {}
         self.extra = [f"hydra.searchpath=[{Path(config_dir).resolve().as_uri()}]"] if config_dir else []
@@ -75,6 +77,8 @@ class Composer:
         self._context = initialize_config_dir(self.path, version_base="1.3")
         self._context.__enter__()
         self.loader = GlobalHydra.instance().config_loader()
+        assert isinstance(self.loader, ConfigLoaderImpl)
+        self.loader.repository = Kept(self.loader.repository)  # type: ignore[assignment]  # any repository does
         return self
 
     @cached_property
@@ -92,6 +96,11 @@ class Composer:
         Raises:
             ValueError: when Hydra's grammar has no place for it.
         """
+        if text not in self._parsed:
+            self._parsed[text] = self._parse(text)
+        return self._parsed[text]
+
+    def _parse(self, text: str) -> Typed:
         try:
             return Typed(text, OverridesParser.create(config_loader=self.loader).parse_overrides([text])[0])
         except HydraException as error:

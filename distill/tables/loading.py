@@ -11,7 +11,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]  # PyYAML comes with Hydra, its stubs do not
 
 from distill.config import ConfigError
-from distill.results import RULES
+from distill.results import PUBLISHED_RULES, RULES
 from distill.signatures import near
 from distill.tables.spec import ARMS, TABLE, Line, Matched, Published, Source, Table
 
@@ -223,7 +223,8 @@ class _Reader:
             self.keys(node, Source.__dataclass_fields__, where)
             self.found += [f"{where}.{name}: missing" for name in ("title", "rule") if name not in node]
             title, url, note = (self.text(name, node, f"{where}.") for name in ("title", "url", "note"))
-            found[str(key)] = Source(title, self.choice(node.get("rule", "last"), RULES, f"{where}.rule"), url, note)
+            rule = self.choice(node.get("rule", "last"), PUBLISHED_RULES, f"{where}.rule")
+            found[str(key)] = Source(title, rule, url, note)
         return found
 
     def published(self, sources: Collection[str]) -> dict[tuple[str, str], tuple[Published, ...]]:

@@ -21,7 +21,7 @@ class Source:
 
     Attributes:
         title: what a reader is told, such as ``RepDistiller README``.
-        rule: selection rule of its numbers, one of :data:`distill.results.RULES`.
+        rule: selection rule of its numbers, one of :data:`distill.results.PUBLISHED_RULES`.
         url: where it can be read; empty where it cannot.
         note: what makes its numbers differ from ours: another recipe, other teachers.
     """

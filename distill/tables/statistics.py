@@ -34,13 +34,15 @@ class Comparison(NamedTuple):
     Attributes:
         published: the number, percent, and the key of its source.
         source: where it comes from.
-        ours: our mean ± std by the rule of the source, or None where our runs have no accuracy by that rule.
+        rule: that of the source, or of the table where the source does not state one.
+        ours: our mean ± std by the rule, or None where our runs have no accuracy by it.
         delta: ours minus published, points, or None.
         departs: whether ``delta`` is beyond the tolerance of the table.
     """
 
     published: Published
     source: Source
+    rule: str
     ours: Spread | None
     delta: float | None
     departs: bool
@@ -214,14 +216,15 @@ def _compare(table: Table, key: tuple[str, str], entries: Sequence[Entry]) -> Co
     if not published:
         return None
     source = table.sources[published[0].source]
-    values = [entry.accuracy(source.rule) for entry in entries]
+    rule = source.rule if source.rule in RULES else table.rule
+    values = [entry.accuracy(rule) for entry in entries]
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
-        return Comparison(published[0], source, None, None, departs=False)
+        return Comparison(published[0], source, rule, None, None, departs=False)
     ours = spread(known)
     delta = ours.mean - published[0].value
     # percentages of two decimals are not exact in binary: 71.30 - 71.00 is to count as 0.30
-    return Comparison(published[0], source, ours, delta, round(abs(delta), 9) > table.tolerance)
+    return Comparison(published[0], source, rule, ours, delta, round(abs(delta), 9) > table.tolerance)
 
 
 def _rank(scores: Scores, column: str, rule: str) -> None:

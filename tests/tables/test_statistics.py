@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from distill.tables.render import text
 from distill.tables.spec import Line, Published, Source
 from distill.tables.statistics import Scores, paired, score
 from tests.tables.example import entry, table
@@ -102,6 +103,17 @@ def test_score__compares_by_the_rule_of_the_source() -> None:
     assert cell.comparison.ours is not None
     assert cell.comparison.ours.mean == pytest.approx(70.9)
     assert cell.comparison.delta == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("rule, ours", [("last", 70.0), ("best_on_test", 70.4)])
+def test_score__source_that_states_no_rule_compares_by_that_of_the_table(rule: str, ours: float) -> None:
+    published, sources = {("kd", A): (Published(70.1, "silent"),)}, {"silent": Source("silent", "unknown")}
+    declared = table(rule=rule, published=published, sources=sources)
+    cell = score(declared, [entry("kd", A, 0, 70.0)]).cells["kd", A]
+    assert cell.comparison is not None
+    assert cell.comparison.rule == rule
+    assert cell.comparison.ours == pytest.approx((ours, 0.0, 1))
+    assert text.rule_note(cell, rule) == ""
 
 
 def test_score__source_rule_that_ours_lacks() -> None:

@@ -65,7 +65,11 @@ def _published(score: Score) -> str:
 
 def _note(table: Table) -> str:
     rules = {p.source: table.sources[p.source].rule for found in table.published.values() for p in found[:1]}
-    other = [f"{table.sources[key].title}: {RULES[rule]}" for key, rule in rules.items() if rule != table.rule]
+    other = [
+        f"{table.sources[key].title}: {RULES[rule]}"
+        for key, rule in rules.items()
+        if rule in RULES and rule != table.rule
+    ]
     return (
         f"Test accuracy in % of the {RULES[table.rule]}, mean ± std (n seeds). Bold: best of a column; {text.TIED}: "
         f"the 95 % interval of the difference to it, paired by seed, holds 0. {text.DEPARTS}: more than "

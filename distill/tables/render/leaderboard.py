@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 from distill.plots import Curve
-from distill.results import RULES, Spread
+from distill.results import PUBLISHED_RULES, RULES, Spread
 from distill.tables.render import text
 from distill.tables.render.trajectories import ACCURACY, SCHEDULE, Trajectories
 from distill.tables.results import Entry
@@ -70,7 +70,7 @@ def page_data(table: Table, scores: Scores, curves: Trajectories) -> dict[str, A
             f"{s.row.title}, {s.column.title}: {s.left_out}" for s in scores.cells.values() if s.left_out
         ],
         "sources": [
-            {"key": key, "title": s.title, "url": _link(s.url), "rule": RULES[s.rule], "note": s.note}
+            {"key": key, "title": s.title, "url": _link(s.url), "rule": PUBLISHED_RULES[s.rule], "note": s.note}
             for key, s in table.sources.items()
         ],
         "provenance": _provenance([e for s in shown for e in s.entries]),
@@ -133,7 +133,7 @@ def _one(value: Spread | None) -> str:
 
 def _published(table: Table, number: Published) -> dict[str, str]:
     source = table.sources[number.source]
-    return {"value": f"{number.value:.2f}", "title": source.title, "rule": RULES[source.rule]}
+    return {"value": f"{number.value:.2f}", "title": source.title, "rule": PUBLISHED_RULES[source.rule]}
 
 
 def _run(entry: Entry) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from distill.results import RULES
+from distill.results import PUBLISHED_RULES, RULES
 from distill.tables.render import text
 from distill.tables.spec import Line, Table
 from distill.tables.statistics import Score, Scores
@@ -136,7 +136,7 @@ def _sources(table: Table) -> str:
         title = escape(source.title)
         shown = f"[{title}](<{source.url}>)" if source.url.startswith(("http://", "https://")) else title
         note = f". {escape(source.note)}" if source.note else ""
-        lines.append(f"{escape(key)}: {shown}, {RULES[source.rule]}{note}")
+        lines.append(f"{escape(key)}: {shown}, {PUBLISHED_RULES[source.rule]}{note}")
     return _list("## Sources of the published numbers", lines)
 
 

@@ -32,16 +32,16 @@ def delta(score: Score) -> str:
     if compared is None or score.accuracy is None:
         return ""
     if compared.ours is None or compared.delta is None:
-        return f"no {RULES[compared.source.rule]} of ours"
+        return f"no {RULES[compared.rule]} of ours"
     return signed(compared.delta) + DEPARTS * compared.departs
 
 
 def rule_note(score: Score, rule: str) -> str:
     """Return what ``delta`` compares where the source selects epochs by another rule than the table; else ""."""
     compared = score.comparison
-    if compared is None or compared.ours is None or compared.source.rule == rule:
+    if compared is None or compared.ours is None or compared.rule == rule:
         return ""
-    return f"ours by the {RULES[compared.source.rule]}, as its source: {compared.ours} ({compared.ours.n})"
+    return f"ours by the {RULES[compared.rule]}, as its source: {compared.ours} ({compared.ours.n})"
 
 
 def gain(value: Paired | None) -> str:
