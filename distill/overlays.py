@@ -173,7 +173,7 @@ class Overlays(Callback):
         draw(self.shown.pictures(batch.to(device)), path, title)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                logger.log_image(f"overlays/{name}", [str(path)])
+                logger.log_image(f"overlays/{name}", [str(path)], trainer.global_step)
 
 
 @torch.no_grad()
