@@ -99,7 +99,9 @@ class Attention:
 
     def _words(self, batch: Batch) -> list[str]:
         """Return what is asked of each image and what is right; the class alone where nothing is asked."""
-        answers = [self.data.classes[k] for k in batch.target.tolist()]
+        known = right(batch.target, batch).tolist()
+        names = [self.data.classes[k] for k in batch.target.tolist()]
+        answers = [name if good else "(no known answer)" for name, good in zip(names, known, strict=True)]
         if batch.text is None or not self.data.asks:
             return answers
         asked_of = [self.data.texts[row] for row in batch.text.tolist()]

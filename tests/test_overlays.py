@@ -161,6 +161,9 @@ def test_attention__question_answer_box_and_where_each_looks() -> None:
         box = test.notes.box[chosen[i]]
         assert picture.box == (None if box.isnan().any() else tuple(box.tolist()))
     assert parts.module.student.training  # as it was
+    batch = Views(test, None, 0).__getitems__([(i, 0) for i in chosen])
+    unknown = source(parts).pictures(batch._replace(scores=torch.zeros(3, len(classes))))  # type: ignore[union-attr]
+    assert {picture.words.partition("\n")[2] for picture in unknown} == {"(no known answer)"}
 
 
 def test_attention__right_is_what_gets_credit() -> None:
