@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 
 from distill import weights
+from distill.aligning import require_taps
 from distill.cache.build import make_cache
 from distill.check import TEACHER_KEYS, TERM_KEYS
 from distill.config import Config, ConfigError, build
@@ -201,6 +202,7 @@ def assemble(cfg: Config, sharing: Sharing | None = None, caches: bool = False) 
         introduce(network, lambda: Words(data.classes, data.texts, anchors))
     except ValueError as error:
         raise ConfigError([f"student: {error}"]) from error
+    require_taps(network, objective, cfg["student"], anchors)
     grown = _grafted(network, objective, teachers, data)
     if caches and cfg["cache"] and teachers:
         policy = build(cfg["cache"], "cache")
@@ -304,8 +306,7 @@ def _module(
 
 def _map_of(teacher: Teacher, taps: Sequence[str]) -> str | None:
     """Return the map of a teacher that is judged: the one that a loss reads, else the first that it publishes."""
-    network: torch.nn.Module | None = getattr(teacher, "teacher", teacher).network  # what a cache stands in front of
-    own = {} if network is None else published(network)
+    own = {} if teacher.network is None else published(teacher.network)
     return next((tap for tap in [*taps, *own] if tap.startswith(MAP)), None)
 
 

@@ -164,7 +164,7 @@ def teacher_config(cfg: Mapping[str, Any], name: str) -> Config:
     loss = {} if "loss" in node["training"] else {"ce": CE}
     plain = {
         "teacher": {}, "cache": {}, "control": "none", "loss": loss, "ema_decay": None, "compile": False,
-        "data_seed": None, "trial": None, "optimizer": _untaught(cfg["optimizer"]),
+        "data_seed": None, "trial": None, "overlays": 0, "optimizer": _untaught(cfg["optimizer"]),
     }  # fmt: skip
     return resolved(merged({**cfg, "student": node["network"], **plain}, node["training"]))
 

@@ -88,7 +88,7 @@ class Root:
     corruptions: bool = False  # also test on images with noise, blur, less contrast, more light, coarser pixels
     term_gradients: bool = True  # log the norm of each term's gradient, on the first batch of an epoch
     map_batches: int = 4  # evaluation batches whose maps are judged, of an image-text teacher and an aligned student
-    overlays: int = 0  # test images whose maps are drawn after the first and the last epoch
+    overlays: int = 0  # test images drawn before and after training, with where teacher and student look
     checkpoint_every: int | None = None  # steps between checkpoints inside an epoch; null: at the end of each epoch
     ckpt_path: str | None = None  # checkpoint to start from; null: the run's own last one, where it was interrupted
     tags: list[str] = field(default_factory=list)  # free words kept in the record and sent to the logger

@@ -17,6 +17,7 @@ from distill.data.base import Views
 from distill.fit import taught
 from distill.kinds import UNKNOWN, shown
 from distill.losses.base import Loss
+from distill.overlays import require_source
 
 Make = Callable[[Any, str], Any]
 
@@ -134,9 +135,9 @@ def failures(cfg: Mapping[str, Any], tried: set[str]) -> list[str]:
         tried: fingerprints of trainings and datasets that are known to work; added to.
     """
     found: list[str] = []
-    trainings = [("", lambda: alone(cfg, cfg["seed"]))] if cfg["alone"] and taught(cfg) else []
-    trainings.append(("", lambda: resolved(cfg if cfg["teacher"] else {**cfg, "cache": {}})))
-    found += [s for title, make in trainings for s in _attempt(title, make, tried)]
+    if cfg["alone"] and taught(cfg):  # which need not have anything to draw
+        found += _attempt("", lambda: {**alone(cfg, cfg["seed"]), "overlays": 0}, tried)
+    found += _attempt("", lambda: resolved(cfg if cfg["teacher"] else {**cfg, "cache": {}}), tried)
     if not found:
         for name, node in cfg["teacher"].items():
             if node["checkpoint"] == "train":
@@ -159,7 +160,10 @@ def _teacher_training(cfg: Mapping[str, Any], name: str, tried: set[str]) -> lis
 def _attempt(title: str, make: Callable[[], Config], tried: set[str]) -> list[str]:
     try:
         config = make()
-        name = fingerprint({k: v for k, v in config.items() if k not in {*IRRELEVANT, "seed"}})
+        drawn = config["overlays"]
+        name = fingerprint(
+            {"drawn": bool(drawn), **{k: v for k, v in config.items() if k not in {*IRRELEVANT, "seed"}}}
+        )
         if name in tried:
             return []
         with torch.random.fork_rng():
@@ -173,6 +177,8 @@ def _attempt(title: str, make: Callable[[], Config], tried: set[str]) -> list[st
                 for teacher in parts.teachers.values():
                     refuse(policy, teacher, parts.data)
             _one_batch(parts)
+            if drawn:
+                require_source(parts, drawn, config["student"])
         tried.add(name)
     except Exception as error:
         return [f"{title}{sentence}" for sentence in _sentences(error)]

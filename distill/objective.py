@@ -57,7 +57,12 @@ class Objective(nn.Module):
     @property
     def student_taps(self) -> list[str]:
         """Student taps that any term reads."""
-        return list(dict.fromkeys(t for name in self.losses for t in self._loss(name).student_taps()))
+        return list(dict.fromkeys(tap for taps in self.student_taps_by_term.values() for tap in taps))
+
+    @property
+    def student_taps_by_term(self) -> dict[str, tuple[str, ...]]:
+        """Student taps that each term reads, by its name."""
+        return {name: self._loss(name).student_taps() for name in self.losses}
 
     @property
     def teacher_taps(self) -> list[str]:

@@ -26,13 +26,22 @@ def pointers(network: nn.Module | None) -> tuple[str, ...]:
     return (POINTER,) if network is not None and POINTER in published(network) else ()
 
 
+def pooled(attention: Tensor) -> Tensor:
+    """Return how much is looked at each cell ``(N, h, w)``, the mean over heads of attention that has them.
+
+    Args:
+        attention: ``(N, h, w)`` or ``(N, heads, h, w)``.
+    """
+    return attention.float().mean(1) if attention.dim() == 4 else attention.float()
+
+
 def peaks(attention: Tensor) -> Tensor:
     """Return left, top, right, bottom of the cell with the most attention, as shares of width and height ``(N, 4)``.
 
     Args:
         attention: ``(N, h, w)``, or ``(N, heads, h, w)``, of which the mean over heads counts.
     """
-    maps = attention.float().mean(1) if attention.dim() == 4 else attention.float()
+    maps = pooled(attention)
     height, width = maps.shape[-2:]
     cell = maps.flatten(1).argmax(1)
     row, column = cell // width, cell % width

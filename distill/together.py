@@ -18,7 +18,7 @@ from distill.config import Config, fingerprint
 from distill.data.base import ImageData
 from distill.data.loader import Pace
 from distill.fit import Interrupted, fit
-from distill.outputs import Batch, InputSpec, Outputs, Spec
+from distill.outputs import Anchors, Batch, InputSpec, Outputs, Spec
 from distill.records import Record
 from distill.teachers.base import Teacher
 
@@ -35,8 +35,19 @@ class Shared(Teacher):
         self.network, self.dtype = teacher.network, teacher.dtype
         self._told: Any = WeakTensorKeyDictionary()
 
+    @property
+    def anchors(self) -> Anchors | None:
+        return self.teacher.anchors
+
+    @property
+    def sees_pixels(self) -> bool:
+        return self.teacher.sees_pixels
+
     def read(self, input_spec: InputSpec, taps: Iterable[str]) -> None:
         self.teacher.read(input_spec, taps)
+
+    def look(self, batch: Batch, taps: Sequence[str]) -> Outputs:
+        return self.teacher.look(batch, taps)
 
     def specs(self, shape: tuple[int, int, int]) -> dict[str, Spec]:
         return self.teacher.specs(shape)

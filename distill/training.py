@@ -33,9 +33,8 @@ from distill.fit import BEST, LAST, STUDENT, TRANSFORMERS, Interrupted, accuraci
 from distill.grafts import KEY
 from distill.loggers import finish
 from distill.modules.base import DistillationModule, DivergenceError
-from distill.modules.cross_modal import CrossModal
 from distill.outputs import Batch
-from distill.overlays import Overlays
+from distill.overlays import Overlays, source
 from distill.pointing import Looks
 from distill.progress import Bar, Lines, filling
 from distill.records import RESULT, Record, write_json
@@ -186,12 +185,13 @@ def make_trainer(
         callbacks.append(_BestCheckpoint(filename=Path(BEST).stem, **common))
     if cfg["trial"] is not None:
         callbacks.append(Pruning(Watched(**cfg["trial"])))
-    if cfg["overlays"] and isinstance(parts.module, CrossModal):
-        callbacks.append(Overlays(folder, parts.data, cfg["overlays"]))
     if member is not None:
         callbacks.append(member)
     if cfg["ema_decay"] is not None:
         callbacks.append(EMAWeightAveraging(decay=cfg["ema_decay"]))
+    shown = source(parts) if cfg["overlays"] else None  # a student alone may have nothing to show
+    if shown is not None:
+        callbacks.append(Overlays(folder, parts.data, cfg["overlays"], shown))  # of the average, where there is one
     loggers = []
     if cfg["logger"]:
         make = build(cfg["logger"], "logger")
@@ -337,8 +337,7 @@ def _taught(cfg: Config, parts: Parts, logits: Tensor, device: torch.device) -> 
     looks, notes = {name: Looks() for name in parts.teachers}, parts.data.splits["test"].notes
     with ExitStack() as watched:
         for name, teacher in parts.teachers.items():
-            asked = teacher.teacher if isinstance(teacher, Cached) else teacher
-            watched.enter_context(looks[name].watching(asked.network))
+            watched.enter_context(looks[name].watching(teacher.network))
         answers = (answer(parts.teachers, batch, cfg) for batch in moved(parts.data.loader("test"), device))
         told: Record = {"agreement": agreement(logits, answers)}
     found = {name: look.report(notes.box, notes.kind, parts.data.kinds) for name, look in looks.items()}

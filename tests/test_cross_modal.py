@@ -171,7 +171,11 @@ def test_anchored__kd_of_logits_is_zero_shot_kd_and_loads_without_the_teacher(tm
         (["student.width=6", "student.anchored=true", "loss=[kd]"], r"student: width=6 .* set student\.width=8"),
         (["loss=[ce,map_spatial]", "loss.map_spatial.student_tap=image_embedding"], "has no spatial extent"),
         (["loss=[ce,map_spatial]", "loss.map_spatial.teacher_tap=image_embedding"], "has no spatial extent"),
-        (["loss=[ce,map_spatial]", "student=resnet8"], "student: no tap 'dense' in"),
+        (["loss=[ce,map_spatial]", "student=resnet8"],
+         r"loss\.map_spatial: reads the student's dense, which ResNet does not have; take student=aligned "
+         r"student@student\.network=resnet8 student\.width=8$"),
+        (["loss=[ce,image_text_cosine]", "student=resnet8"],
+         r"loss\.image_text_cosine: reads the student's image_embedding, .* student\.width=8$"),
         (
             ["loss=[ce,zero_shot]", "teacher.resnet14.network._target_=distill.networks.cifar.resnet.resnet14",
              "loss.zero_shot.teacher_tap=pooled", "student.width=64"],

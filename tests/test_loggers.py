@@ -17,8 +17,10 @@ from distill import loggers
 from distill.cli import main
 from distill.commands.preflight import look, parsed
 from distill.comparison import run
-from distill.config import ConfigError, build, compose
+from distill.config import ConfigError, build, compose, resolved
+from distill.fit import fit, folder_of
 from distill.loggers import TensorBoard, WandB
+from tests.test_pointing import VQA
 
 SMALL = ["seeds=1",
     "dataset=digits", "trainer.max_epochs=3", "trainer.accelerator=cpu", "trainer.log_every_n_steps=1", "quiet=true",
@@ -79,6 +81,7 @@ class Logged:
 
 
 def _logged(folder: Path) -> list[Logged]:
+    wandb.teardown()  # on a busy machine the last of a file is only written when the service ends
     return [Logged(path) for path in sorted(folder.rglob("offline-run-*/run-*.wandb"))]
 
 
@@ -120,6 +123,21 @@ def test_wandb__failed_run_is_closed_as_failed(tmp_path: Path) -> None:
     assert logged.exit == 1
     assert logged.summary["status"] == "failed"
     assert "loss/ce is not finite" in logged.summary["error"]
+
+
+@pytest.mark.slow
+def test_wandb__overlays_are_media_of_the_run(tmp_path: Path) -> None:
+    cfg = resolved(compose([*VQA, "loss=[ce,kd]", "overlays=2", "logger=wandb", "logger.mode=offline",
+                            f"out={tmp_path}"]))  # fmt: skip
+    fit(cfg, [], "questions")
+    (logged,) = _logged(tmp_path)
+    folder = folder_of(cfg)
+    for name in ("before", "last"):
+        (sent,) = [row for row in logged.history if f"overlays/{name}/_type" in row]
+        assert (sent[f"overlays/{name}/_type"], sent[f"overlays/{name}/count"]) == ("images/separated", 1)
+        (file,) = sent[f"overlays/{name}/filenames"]
+        (media,) = folder.glob(f"wandb/offline-run-*/files/{file}")
+        assert media.read_bytes() == (folder / "overlays" / f"{name}.png").read_bytes()
 
 
 def test_tensorboard__event_file_holds_every_number(tmp_path: Path) -> None:

@@ -7,13 +7,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from distill.assemble import assemble
 from distill.commands.train import main
 from distill.comparison import run, run_all
 from distill.config import compose, resolved
 from distill.fit import STUDENT, fit, folder_of
 from distill.modules.base import DivergenceError
+from distill.modules.cross_modal import CrossModal
 from distill.teachers.frozen import Frozen
-from distill.together import fit_together
+from distill.together import Group, Shared, fit_together
+from tests.test_cross_modal import config as aligned_config
 
 SMALL = [
     "trainer.max_epochs=3", "trainer.accelerator=cpu", "dataset.batch_size=128", "dataset.train_size=600",
@@ -90,3 +93,13 @@ def test_launcher__cells_share_a_process_and_one_that_fails_is_named(
     assert "is not finite at step" in said
     folders = sorted(path.parent.name for path in tmp_path.glob("sweeps/*/*/summary.json"))
     assert folders == ["0", "2"]
+
+
+def test_group__an_aligned_student_has_the_anchors_and_the_map_of_its_teacher() -> None:
+    cfg = aligned_config("student.anchored=true", "loss=[kd,map_spatial]")
+    group = Group([cfg])
+    parts = assemble(cfg, group)
+    assert isinstance(parts.teachers["resnet14"], Shared)
+    assert isinstance(parts.module, CrossModal)
+    batch = next(iter(parts.data.loader("test")))
+    assert parts.teachers["resnet14"].look(batch, ["dense_value"]).features["dense_value"].dim() == 4

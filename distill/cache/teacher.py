@@ -38,6 +38,7 @@ class Cached(Teacher):
 
     def __init__(self, teacher: Teacher, store: Store, slots: Slots, batch_size: int) -> None:
         self.teacher, self.store, self.slots, self.batch_size = teacher, store, slots, batch_size
+        self.network, self.dtype = teacher.network, teacher.dtype
         self.device = torch.device("cpu")
         self.forwards = 0
         self._ready: dict[int, tuple[Tensor, Outputs]] = {}
