@@ -24,6 +24,8 @@ COSTS = "performance/losses.json"
 """Record of ``distill bench losses`` in the folder of experiments."""
 MEASURED = ("methods",)
 """Tables in the folder of experiments whose rows have the names of methods."""
+BESIDE = {"alone": "the student alone", "kd": "kd"}
+"""Rows that every other is to be read beside."""
 HEAD = """\
 # Methods
 
@@ -32,7 +34,8 @@ records, and a test compares the two. A term is one name in `loss=[...]`, its ar
 (`loss.dkd.beta=2`), and terms add up: `loss=[ce,dkd,fitnet]`.
 
 Cost: time of value and gradient of the loss alone over that of kd, networks left out, batches of 64 / 1024
-(`distill bench losses`). Measured: test accuracy in percent after the last epoch, mean ± standard deviation over seeds.
+(`distill bench losses`). Measured: test accuracy in percent after the last epoch, mean ± standard deviation over seeds,
+in [experiments/methods](../../experiments/methods), at a small scale and untuned: a hint, no ranking{beside}.
 Agreement: largest relative difference, of value or gradient, from public code on the same random outputs.
 """
 NOTHING = "–"
@@ -150,7 +153,10 @@ def measured(experiments: Path) -> dict[str, str]:
                     if line["arm"] != "teacher":
                         columns = values.setdefault(line["row"], {})
                         columns.setdefault(line["column"], []).append(float(line["last"]))
-    return {row: "; ".join(f"{c}: {_spread(v)}" for c, v in columns.items()) for row, columns in values.items()}
+    return {
+        row: "; ".join(f"{c}: {_spread(v)}" if len(columns) > 1 else _spread(v) for c, v in columns.items())
+        for row, columns in values.items()
+    }
 
 
 def _spread(values: list[float]) -> str:
@@ -177,11 +183,13 @@ def page(experiments: Path = EXPERIMENTS) -> str:
         ]  # fmt: skip
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     sections = ["\n".join(_section(method, agreement.get(method.name, []))) for method in known]
-    return "\n".join([HEAD, *rows, "", *sections])
+    found = [f"{who} has {accuracy[row]}" for row, who in BESIDE.items() if row in accuracy]
+    head = HEAD.format(beside=f"; {', '.join(found)}" if found else "")
+    return "\n".join([head, *rows, "", *sections])
 
 
 def _short(method: Method) -> str:
-    taps = dict.fromkeys(t for v in method.taps.values() for t in (v if isinstance(v, list) else [v]))
+    taps = dict.fromkeys(t for v in method.taps.values() for t in (v if isinstance(v, list) else [v]) if t)
     reads = ", ".join(f"`{tap}`" for tap in taps) or "logits"
     return reads if method.reads_teacher else f"{reads}, no teacher"
 
@@ -212,4 +220,6 @@ def _section(method: Method, lines: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _typed(value: Any) -> str:
-    return f"[{','.join(map(str, value))}]" if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return f"[{','.join(map(_typed, value))}]"
+    return "null" if value is None else str(value)

@@ -76,6 +76,9 @@ def test_measured__mean_and_deviation_over_seeds_by_column(tmp_path: Path) -> No
     (tmp_path / "methods" / "results.csv").write_text("\n".join(lines))
     assert measured(tmp_path) == {"kd": "r56_r20: 61.00 ± 1.41; r20_r8: 50.00"}
     assert "| r56_r20: 61.00 ± 1.41; r20_r8: 50.00 |" in page(tmp_path)
+    (tmp_path / "methods" / "results.csv").write_text("\n".join([*lines[:2], "alone,r56_r20,alone,0,40"]))
+    assert measured(tmp_path) == {"kd": "60.00", "alone": "40.00"}
+    assert "no ranking; the student alone has 40.00, kd has 60.00.\n" in page(tmp_path)
 
 
 def test_agreements__are_of_methods_and_say_why_where_they_are_large() -> None:
