@@ -130,7 +130,7 @@ class SDD(Loss):
                 raise ValueError(
                     f"taps {taps['student']!r} {shapes[0]} and {taps['teacher']!r} {shapes[1]}: {name!r} must be class "
                     f"scores at every position, ({classes}, height, width), at least {most} x {most} of them; "
-                    "name a map and a linear layer, such as pool:in@fc"
+                    "name a map and a linear layer, such as pool:in@fc, or smaller scales"
                 )
         require_same_classes(student, teacher)
 
