@@ -47,7 +47,7 @@ def require_taps(
     Raises:
         ConfigError: names the term, the tap and the overrides that align the student.
     """
-    if isinstance(network, Aligned):
+    if isinstance(network, Aligned) or not anchors:  # without an image-text teacher there is nothing to align with
         return
     there = {*published(network), *dict(network.named_modules())}
     for name, taps in objective.student_taps_by_term.items():

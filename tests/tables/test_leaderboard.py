@@ -94,6 +94,7 @@ def test_leaderboard__what_is_not_finite_is_left_out() -> None:
     cells = {cell["id"]: cell for cell in json.loads(page.within["data"])["cells"]}
     assert cells[f"kd/{A}"]["curve"] == {"epochs": [1.0, 4.0], "mean": [10.0, 12.0], "std": [0.0, 0.0]}
     assert cells[f"kd/{A}"]["seconds"] is None
+    assert (cells[f"kd/{A}"]["cpu_seconds"], cells[f"kd/{A}"]["cpuText"]) == (None, "")
 
 
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome on PATH")

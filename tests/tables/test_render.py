@@ -16,7 +16,7 @@ from distill.tables.render.by_class import difficulty, gains
 from distill.tables.render.latex import escape, latex
 from distill.tables.render.leaderboard import leaderboard
 from distill.tables.render.markdown import markdown
-from distill.tables.render.pictures import pareto
+from distill.tables.render.pictures import _beside, _kinds_of_cost, _panels, pareto
 from distill.tables.render.text import delta, duration, gain, ours
 from distill.tables.render.trajectories import Trajectories
 from distill.tables.render.values import values
@@ -168,6 +168,28 @@ def test_values__unrounded() -> None:
 def test_pareto__front_by_hand() -> None:
     points = [(3.0, 70.0), (1.0, 60.0), (2.0, 75.0), (2.0, 74.0), (5.0, 75.0), (6.0, 76.0)]
     assert pareto(points) == [(1.0, 60.0), (2.0, 75.0), (6.0, 76.0)]
+
+
+def test_beside__a_long_legend_has_columns_and_its_own_room() -> None:
+    for rows, columns in ((12, 1), (47, 3)):
+        figure, (axis,) = _panels(1)
+        width = figure.get_figwidth()
+        _beside(figure, [axis.plot([0], [0], label=f"method {i}")[0] for i in range(rows)])
+        figure.draw_without_rendering()
+        (legend,) = figure.legends
+        assert legend.get_window_extent().y0 >= 0
+        assert figure.get_figwidth() == pytest.approx(width + 1.9 * (columns - 1))
+        assert axis.get_window_extent().width > 0.7 * width * figure.dpi - legend.get_window_extent().width / columns
+
+
+def test_kinds_of_cost__the_cpu_where_it_did_all_the_work() -> None:
+    entries = [entry("kd", A, seed, 70, cpu_seconds=9.0, device="cpu, 1 threads") for seed in (0, 1)]
+    found = score(table(), entries)
+    (done,) = [s for s in found.done() if s.row.key == "kd"]
+    assert next(iter(_kinds_of_cost([done]))) == "CPU seconds of one training"
+    entries[1] = entry("kd", A, 1, 70, cpu_seconds=9.0, device="NVIDIA H100")
+    (done,) = [s for s in score(table(), entries).done() if s.row.key == "kd"]
+    assert next(iter(_kinds_of_cost([done]))) == "seconds of one training"
 
 
 def test_gains__paired_by_seed_hardest_first() -> None:

@@ -20,6 +20,8 @@ from distill.tables.spec import Cell, Published, Table
 from distill.tables.statistics import Score, Scores
 
 SCRIPTS = ("chart.js", "leaderboard.js")
+COSTS = ("params", "flops", "agreement", "cpu_seconds", "peak_memory")
+"""What of a training is shown by its mean, beside its accuracy and duration."""
 KINDS = {"distilled": "distilled", "alone": "student alone", "teacher": "teacher"}
 
 
@@ -85,7 +87,7 @@ def page_data(table: Table, scores: Scores, curves: Trajectories) -> dict[str, A
 def _cell(table: Table, score: Score, curves: Trajectories, order: int) -> dict[str, Any]:
     accuracy, gain, compared = score.accuracy, score.gain, score.comparison
     seconds = score.mean(lambda e: e.seconds)
-    costs = {name: score.mean(lambda e, name=name: getattr(e, name)) for name in ("params", "flops", "agreement")}  # type: ignore[misc]
+    costs = {name: score.mean(lambda e, name=name: getattr(e, name)) for name in COSTS}  # type: ignore[misc]
     return {
         "id": f"{score.row.key}/{score.column.key}",
         "order": order,
@@ -112,6 +114,8 @@ def _cell(table: Table, score: Score, curves: Trajectories, order: int) -> dict[
         "gainText": text.gain(gain),
         "seconds": seconds and seconds.mean,
         "secondsText": text.time_of(score),
+        "cpuText": text.cpu_of(score),
+        "memoryText": text.memory_of(score),
         **{name: value and value.mean for name, value in costs.items()},
         "paramsText": text.mean_of(costs["params"]),
         "flopsText": text.mean_of(costs["flops"]),

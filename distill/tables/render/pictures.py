@@ -24,11 +24,10 @@ MARKERS = "osD^vP*X<>hdp"
 FILLS: dict[str, Any] = {"-": "full", "--": "none", "-.": "left", ":": "top"}
 """How a point is filled, by the line style of its row, for rows of one colour."""
 DOTS = 130
-COSTS: dict[str, Callable[[Any], float]] = {
-    "seconds of one training": lambda entry: entry.seconds,
-    "parameters": lambda entry: entry.params,
-    "FLOPs of one image": lambda entry: entry.flops,
-}
+LINES = 0.19
+"""Inches of a line of a legend."""
+COLUMN = 1.9
+"""Inches of a column of a legend."""
 
 
 class Look:
@@ -94,7 +93,7 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def _cost(table: Table, scores: Scores, look: Look) -> Figure | None:
     done = scores.done()
-    costs = {name: [(s, c.mean) for s in done if (c := s.mean(of))] for name, of in COSTS.items()}
+    costs = {name: [(s, c.mean) for s in done if (c := s.mean(of))] for name, of in _kinds_of_cost(done).items()}
     # where every network costs the same there is nothing to trade
     costs = {name: found for name, found in costs.items() if len({cost for _, cost in found}) > 1}
     if not costs:
@@ -109,6 +108,18 @@ def _cost(table: Table, scores: Scores, look: Look) -> Figure | None:
     axes[0].set_ylabel("test accuracy, %")
     _legend(figure, table, done, look)
     return figure
+
+
+def _kinds_of_cost(done: Sequence[Score]) -> dict[str, Callable[[Any], float | None]]:
+    """Return what costs, by name; time of the CPU where it did all the work, as the clock counts other programs too."""
+    entries = [entry for score in done for entry in score.entries]
+    alone = all(entry.cpu_seconds is not None and entry.device.startswith("cpu") for entry in entries)
+    time: dict[str, Callable[[Any], float | None]] = (
+        {"CPU seconds of one training": lambda entry: entry.cpu_seconds}
+        if alone
+        else {"seconds of one training": lambda entry: entry.seconds}
+    )
+    return {**time, "parameters": lambda entry: entry.params, "FLOPs of one image": lambda entry: entry.flops}
 
 
 def _scale(axis: Axes, costs: Sequence[float]) -> None:
@@ -160,7 +171,14 @@ def _legend(figure: Figure, table: Table, shown: Sequence[Score], look: Look) ->
             for c in table.columns
             if c.key in columns
         ]
-    figure.legend(handles=marks, loc="outside right upper", fontsize=8, frameon=False)
+    _beside(figure, marks)
+
+
+def _beside(figure: Figure, handles: Sequence[Any]) -> None:
+    """Put a legend to the right of the panels, in as many columns as it needs, and widen the figure by them."""
+    columns = math.ceil(len(handles) / (figure.get_figheight() / LINES))
+    figure.set_figwidth(figure.get_figwidth() + COLUMN * (columns - 1))
+    figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False, ncols=columns)
 
 
 def _plain(words: str) -> str:
@@ -189,7 +207,7 @@ def _curves(table: Table, scores: Scores, curves: Trajectories, look: Look) -> F
         axis.locator_params(axis="x", integer=True)
     handles = {label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     ordered = [_plain(row.title) for row in table.rows if _plain(row.title) in handles]
-    figure.legend([handles[x] for x in ordered], ordered, loc="outside right upper", fontsize=8, frameon=False)
+    _beside(figure, [handles[x] for x in ordered])
     return figure
 
 

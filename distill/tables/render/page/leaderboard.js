@@ -23,6 +23,8 @@ const HEADS = {
   gain: { title: `Over ${data.baseline}`, value: (c) => c.gain, first: "desc", show: gain },
   agreement: { title: "Agreement", value: (c) => c.agreement, first: "desc", show: plain("agreementText") },
   seconds: { title: "Time", value: (c) => c.seconds, first: "asc", show: plain("secondsText") },
+  cpu: { title: "CPU time", value: (c) => c.cpu_seconds, first: "asc", show: plain("cpuText") },
+  memory: { title: "Memory", value: (c) => c.peak_memory, first: "asc", show: plain("memoryText") },
   params: { title: "Params", value: (c) => c.params, first: "asc", show: plain("paramsText") },
   flops: { title: "FLOPs", value: (c) => c.flops, first: "asc", show: plain("flopsText") },
 };
