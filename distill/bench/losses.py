@@ -39,25 +39,30 @@ class Costs(Measured):
         """Print a line for each loss: time, memory and factor over kd, by batch."""
         count = len(next(iter(self.rounds.values())))
         print(f"{self.title}; {count} rounds, alternating; median {self.unit} (x kd, MiB at the peak)")
-        sizes = sorted({int(side.rpartition(" ")[2]) for side in self.rounds})
+        sizes = sorted({int(side.rpartition(" ")[2]) for side in self.memory})
         print("  " + " " * 16 + "".join(f"{f'batch {size}':>28}" for size in sizes))
-        for loss in dict.fromkeys(side.partition(",")[0] for side in self.rounds):
+        for loss in dict.fromkeys(side.partition(",")[0] for side in self.memory):
             cells = "".join(f"{self._cell(side_of(loss, size)):>28}" for size in sizes)
             print(f"  {loss:<16}{cells}")
         for note in self.notes:
             print(f"  {note}")
 
     def _cell(self, side: str) -> str:
-        if side not in self.rounds:
+        if side not in self.memory:
             return "-"
         middle = statistics.median(self.rounds[side])
-        factor = statistics.median(self.quotients(side, side_of(BASE, int(side.rpartition(" ")[2]))))
+        factor = statistics.median(self.quotients(side, beside(side)))
         return f"{middle:.3f} ({factor:.1f}, {self.memory[side]:.1f})"
 
 
 def side_of(loss: str, size: int) -> str:
     """Return what a loss is called in a record, with a batch."""
     return f"{loss}, batch {size}"
+
+
+def beside(side: str) -> str:
+    """Return what kd is called in a record where it alternates with a side."""
+    return side if side.startswith(f"{BASE}, ") else f"{BASE} beside {side}"
 
 
 def names() -> list[str]:
@@ -77,20 +82,24 @@ def measure(options: argparse.Namespace) -> Measured:
 
     prepare(options)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    sides: dict[str, Callable[[], float]] = {}
+    steps = options.steps or 20
+    base = dict(_steps(BASE, options.overrides, device))
+    rounds: dict[str, list[float]] = {}
     memory: dict[str, float] = {}
     notes = []
     for name in names():
         try:
+            # one loss and batch after another: all at once would need the memory of all
             for size, step in _steps(name, options.overrides, device):
                 step()  # a loss that fails does so here
-                memory[side_of(name, size)] = _peak(step, device)
-                sides[side_of(name, size)] = partial(_time, step, options.steps or 20, device)
+                side = side_of(name, size)
+                memory[side] = _peak(step, device)
+                both = {side: step, beside(side): base[size]}
+                rounds |= alternate({k: partial(_time, run, steps, device) for k, run in both.items()}, options.rounds)
         except (ValueError, KeyError, NotImplementedError) as error:
             notes.append(f"left out: {name}: {' '.join(str(error).split())}")
-    rounds = alternate(sides, options.rounds)
     ratios: list[tuple[str, str, str, float | None]] = [
-        (f"{side} / {BASE}", side, side_of(BASE, int(side.rpartition(" ")[2])), None) for side in rounds
+        (f"{side} / {BASE}", side, beside(side), None) for side in memory
     ]
     threads = f"{torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
     return Costs(f"losses: value and gradient on {threads}", "ms a step", rounds, ratios, notes, memory)
