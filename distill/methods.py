@@ -138,8 +138,12 @@ def costs(experiments: Path) -> dict[str, str]:
         method, _, rest = name.partition(", batch ")
         found.setdefault(method, {})[int(rest.split()[0])] = ratio["median"]
     return {
-        m: " / ".join(f"{by_size[s]:.1f}" for s in sorted({min(by_size), max(by_size)})) for m, by_size in found.items()
+        m: " / ".join(_factor(by_size[s]) for s in sorted({min(by_size), max(by_size)})) for m, by_size in found.items()
     }
+
+
+def _factor(value: float) -> str:
+    return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
 
 
 def measured(experiments: Path) -> dict[str, str]:
