@@ -137,6 +137,9 @@ def test_backward__after_a_teacher_under_inference_mode(setting: Setting) -> Non
         _, teacher, _ = example(setting, seed=1)
         teacher = mapped(teacher, Tensor.detach)
     prepare(setting)(student, teacher, batch).backward()
+    grads = [tensor.grad for tensor in tensors(student) if tensor.grad is not None]
+    assert any(grad.abs().sum() > 0 for grad in grads)
+    assert all(grad.isfinite().all() for grad in grads)
 
 
 @pytest.mark.parametrize("setting", [s for s in SETTINGS if not s.ordered], ids=lambda s: s.id)
