@@ -20,12 +20,11 @@ def test_examples__there_is_one_for_each_kind() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_examples__work_as_they_stand(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples__work_as_they_stand(command: str, importable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path, content in FILES:
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(content)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
+        (importable / path).parent.mkdir(parents=True, exist_ok=True)
+        (importable / path).write_text(content)
+    monkeypatch.chdir(importable)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     program, *arguments = shlex.split(command)
     assert program == "distill"

@@ -140,10 +140,7 @@ def test_problems__looks_again_at_files_that_changed(here: Path, counted: list[s
     assert not looks(counted, *typed)
 
 
-def test_problems__looks_again_at_code_that_changed(
-    here: Path, counted: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(here)
+def test_problems__looks_again_at_code_that_changed(importable: Path, here: Path, counted: list[str]) -> None:
     (here / "theirs").mkdir()
     (here / "theirs" / "net.py").write_text("def net(num_classes, channels, width): ...\n")
     (here / "theirs" / "helpers.py").write_text("x = 1\n")

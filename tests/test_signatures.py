@@ -137,15 +137,12 @@ class Nothing: ...
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], reading.Signature]:
-    """Return a reader of signatures in a package that lies in the working directory."""
+def own(importable: Path) -> Callable[[str], reading.Signature]:
+    """Return a reader of signatures in a package that lies in the test's folder."""
     for name, text in SOURCES.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    monkeypatch.syspath_prepend(tmp_path)
-    yield read  # type: ignore[misc]
-    for name in [name for name in sys.modules if name.partition(".")[0] == "own"]:
-        del sys.modules[name]
+        (importable / name).parent.mkdir(parents=True, exist_ok=True)
+        (importable / name).write_text(text)
+    return read
 
 
 UNDERSTOOD = ["plain", "functions.kept", "Renamed", "Left", "Right", "More", "deep.inner.Fields", "Nothing"]

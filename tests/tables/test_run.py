@@ -155,10 +155,9 @@ def test_run__cells_killed_at_random_lose_nothing(tmp_path: Path, monkeypatch: p
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_main__real_cells_run_resume_and_collect(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    importable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(importable)
     (tmp_path / "mine.py").write_text(OWN)
     text = EIGHT.replace("seeds: 4", "seeds: 2").replace("=3]", "=1, dataset.batch_size=64]")
     declare(tmp_path / "table", text.replace("title: KD}", "title: KD, overrides: [loss.kd._target_=mine.KD]}"))
