@@ -80,7 +80,7 @@ def look(cfg: Mapping[str, Any]) -> Looked:
     if whole:
         found += [
             *_scalars(config), *_out(config), *_terms(config), *_teachers(config), *_cache(config),
-            *_trainer(config["trainer"]),
+            *_trainer(config["trainer"]), *_unseen(config),
         ]  # fmt: skip
     return Looked(config, sentences(found), repeated, whole)
 
@@ -130,6 +130,16 @@ def _scalars(config: Config) -> Iterator[str]:
     decay = config["ema_decay"]
     if isinstance(decay, int | float) and not 0 <= decay < 1:
         yield f"ema_decay={decay}: must be in [0, 1), such as 0.999; null averages nothing"
+
+
+def _unseen(config: Config) -> Iterator[str]:
+    unseen, kept = config["unseen_classes"], config["dataset"].get("class_subset")
+    if not isinstance(unseen, list) or not isinstance(kept, int | list | None):
+        return
+    if kept is None:
+        yield f"unseen_classes={unseen}: training shows every class; leave some out with dataset.class_subset"
+    elif shown := [n for n in unseen if n in (range(kept) if isinstance(kept, int) else kept)]:
+        yield f"unseen_classes={unseen}: training shows {shown[0]}, which is in dataset.class_subset={kept}"
 
 
 def _out(config: Config) -> Iterator[str]:

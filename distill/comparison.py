@@ -148,7 +148,7 @@ def alone(cfg: Mapping[str, Any], seed: int) -> Config:
 
     One whose classes are a teacher's text vectors has a classifier of its own there.
     """
-    plain = {"teacher": {}, "cache": {}, "control": "none", "loss": {"ce": CE}}
+    plain = {"teacher": {}, "cache": {}, "control": "none", "loss": {"ce": CE}, "unseen_classes": None}
     found = resolved({**cfg, **plain, "optimizer": _untaught(cfg["optimizer"]), "seed": seed})
     if "anchored" in found["student"]:
         found["student"] = {**found["student"], "anchored": False, "anchor": None}
@@ -164,7 +164,8 @@ def teacher_config(cfg: Mapping[str, Any], name: str) -> Config:
     loss = {} if "loss" in node["training"] else {"ce": CE}
     plain = {
         "teacher": {}, "cache": {}, "control": "none", "loss": loss, "ema_decay": None, "compile": False,
-        "data_seed": None, "trial": None, "overlays": 0, "optimizer": _untaught(cfg["optimizer"]),
+        "data_seed": None, "trial": None, "overlays": 0, "unseen_classes": None,
+        "optimizer": _untaught(cfg["optimizer"]),
     }  # fmt: skip
     return resolved(merged({**cfg, "student": node["network"], **plain}, node["training"]))
 

@@ -86,6 +86,7 @@ class Root:
     teacher_average: Average = Average.logits  # with several teachers
     control: Control = Control.none  # shuffled_teacher, uniform_teacher, random_teacher: told instead
     corruptions: bool = False  # also test on images with noise, blur, less contrast, more light, coarser pixels
+    unseen_classes: list[int] | None = None  # also test, by their names alone, on these classes of the dataset
     term_gradients: bool = True  # log the norm of each term's gradient, on the first batch of an epoch
     map_batches: int = 4  # evaluation batches whose maps are judged, of an image-text teacher and an aligned student
     overlays: int = 0  # test images drawn before and after training, with where teacher and student look

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from distill import unseen
 from distill.assemble import Parts, assemble, build_teacher, make_data
 from distill.cache.build import refuse
 from distill.check import TERM_KEYS
@@ -176,6 +177,7 @@ def _attempt(title: str, make: Callable[[], Config], tried: set[str]) -> list[st
                 policy = build(config["cache"], "cache")
                 for teacher in parts.teachers.values():
                     refuse(policy, teacher, parts.data)
+            unseen.require(config, parts)
             _one_batch(parts)
             if drawn:
                 require_source(parts, drawn, config["student"])

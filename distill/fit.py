@@ -74,8 +74,9 @@ def identity(cfg: Config) -> Config:
     own = {"teacher": teachers, "data_seed": cfg["seed"] if cfg["data_seed"] is None else cfg["data_seed"]}
     if kept.get("control", "none") == "none" or not teachers:
         kept.pop("control", None)  # runs from before there were controls are still found
-    if not kept.get("corruptions"):
-        kept.pop("corruptions", None)
+    for name in ("corruptions", "unseen_classes"):
+        if not kept.get(name):
+            kept.pop(name, None)
     kept["loss"] = {name: _without_defaults(node) for name, node in cfg["loss"].items()}
     if kept["dataset"].get("captions") is False:  # and those from before there were captions
         kept["dataset"] = {k: v for k, v in kept["dataset"].items() if k != "captions"}

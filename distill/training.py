@@ -22,7 +22,7 @@ from torch import Tensor
 from torch._functorch import config as functorch_config
 from torch.utils.flop_counter import FlopCounterMode
 
-from distill import peak, records
+from distill import peak, records, unseen
 from distill.assemble import Parts, accumulated, answer, assemble, input_spec
 from distill.cache.fill import fill
 from distill.cache.teacher import Cached
@@ -298,6 +298,9 @@ def _outcome(cfg: Config, parts: Parts, trainer: pl.Trainer, folder: Path) -> Re
     history = module.history
     if cfg["corruptions"]:
         history[-1]["test/corrupted"] = last["corrupted"]["mean"]
+    if "unseen" in last:
+        history[-1]["test/unseen"] = last["unseen"]
+    if cfg["corruptions"] or "unseen" in last:
         write_metrics(folder, history)
     samples = trainer.global_step * accumulated(cfg) * cfg["dataset"]["batch_size"]
     return {
@@ -329,6 +332,8 @@ def _tested(cfg: Config, parts: Parts, device: torch.device) -> tuple[Tensor, Re
     found = measured(parts.data, "test", logits, target) | looks.report(notes.box, notes.kind, parts.data.kinds)
     if cfg["corruptions"]:
         found["corrupted"] = under_corruption(parts.student, loader, device, notes=notes)
+    if cfg["unseen_classes"]:
+        found["unseen"] = unseen.accuracy(cfg, parts, device)
     return logits, found
 
 

@@ -13,6 +13,8 @@ ALONE = ("teacher=[]", "loss=[ce]")
 """What makes a cell that of the student without a teacher."""
 LABELS = "loss.ce."
 """What a row of it may still say: how it learns from the labels."""
+UNSEEN = "unseen_classes="
+"""What it cannot be asked about, having nobody's names."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,8 @@ class Table:
         whole += [*row.overrides, *self.cells.get((cell.row, cell.column), ())]
         labels = [o for o in whole if o.startswith(LABELS)] if row.arm == "alone" else []
         arm = ALONE if row.arm == "alone" else ("alone=false",)
+        if row.arm == "alone" and any(o.startswith(UNSEEN) for o in whole):
+            arm = (*arm, f"{UNSEEN}null")
         whole = replaced(whole, [*arm, *labels, f"seed={cell.seed}", "seeds=1"])
         return self.tried(whole, cell) if smoke else whole
 
