@@ -57,7 +57,7 @@ TERMINATED = 128 + signal.SIGTERM
 """Exit code of a process that SIGTERM ended."""
 
 
-LATER = {"labelled": 1.0}
+LATER = {"labelled": 1.0, "vertices": None}
 """Arguments of losses that came after runs were kept, with the value that changes nothing."""
 
 

@@ -20,8 +20,8 @@ HERE = Path(__file__).resolve().parent
 PAGE = HERE / "losses" / "README.md"
 AGREEMENT = HERE / "losses" / "agreement.yaml"
 EXPERIMENTS = HERE.parent / "experiments"
-COSTS = "performance/losses.json"
-"""Record of ``distill bench losses`` in the folder of experiments."""
+COSTS = "performance/losses*.json"
+"""Records of ``distill bench losses`` in the folder of experiments."""
 MEASURED = ("methods",)
 """Tables in the folder of experiments whose rows have the names of methods."""
 BESIDE = {"alone": "the student alone", "kd": "kd"}
@@ -128,15 +128,12 @@ def _reads(source: ast.Module) -> bool:
 
 
 def costs(experiments: Path) -> dict[str, str]:
-    """Return the factor over kd by method, smallest and largest batch, from the record of ``distill bench losses``."""
-    path = experiments / COSTS
-    if not path.is_file():
-        return {}
-    ratios = json.loads(path.read_text())["ratios"]
+    """Return the factor over kd by method, smallest and largest batch, from the records of ``distill bench losses``."""
     found: dict[str, dict[int, float]] = {}
-    for name, ratio in ratios.items():
-        method, _, rest = name.partition(", batch ")
-        found.setdefault(method, {})[int(rest.split()[0])] = ratio["median"]
+    for path in sorted(experiments.glob(COSTS)):
+        for name, ratio in json.loads(path.read_text())["ratios"].items():
+            method, _, rest = name.partition(", batch ")
+            found.setdefault(method, {})[int(rest.split()[0])] = ratio["median"]
     return {
         m: " / ".join(_factor(by_size[s]) for s in sorted({min(by_size), max(by_size)})) for m, by_size in found.items()
     }

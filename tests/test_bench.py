@@ -52,19 +52,28 @@ def test_losses__a_line_for_each_with_time_memory_and_factor(
 ) -> None:
     torch.set_num_threads(1)
     monkeypatch.setattr("distill.bench.losses.SIZES", (4, 8))
-    monkeypatch.setattr("distill.bench.losses.names", lambda: ["kd", "dist", "fitnet"])
     path = tmp_path / "record.json"
-    small = ["student=resnet8", "teacher=[resnet14]", "dataset.image_size=[16,16]", "--rounds", "1", "--steps", "1"]
+    small = [
+        "loss=[fitnet,rkd]",
+        "loss.rkd.vertices=2",
+        "student=resnet8",
+        "teacher=[resnet14]",
+        "dataset.image_size=[16,16]",
+        "--rounds",
+        "1",
+        "--steps",
+        "1",
+    ]
     assert main(["losses", *small, "--record", str(path)]) == 0
     said, record = capsys.readouterr().out, json.loads(path.read_text())
-    sides = {f"{name}, batch {size}" for name in ("kd", "dist", "fitnet") for size in (4, 8)}
+    sides = {f"{name}, batch {size}" for name in ("kd", "fitnet", "rkd") for size in (4, 8)}
     assert set(record["memory_mib"]) == sides
     assert set(record["rounds"]) == sides | {f"kd beside {side}" for side in sides if not side.startswith("kd")}
     assert {f"{side} / kd" for side in sides} == set(record["ratios"])
     assert record["ratios"]["kd, batch 8 / kd"]["median"] == 1
     # FitNet holds at least the regressed map, 32 channels of 8 x 8, for the backward pass
     assert record["memory_mib"]["fitnet, batch 8"] > 8 * 32 * 8 * 8 * 4 / 2**20
-    assert [line.split()[0] for line in said.splitlines()[2:]] == ["kd", "dist", "fitnet"]
+    assert [line.split()[0] for line in said.splitlines()[2:]] == ["kd", "fitnet", "rkd"]
 
 
 def test_losses__names_all_of_the_group_and_leaves_out_with_a_reason(
@@ -73,9 +82,9 @@ def test_losses__names_all_of_the_group_and_leaves_out_with_a_reason(
     assert names()[0] == "kd"
     assert set(names()) == {path.stem for path in (CONF / "loss").glob("*.yaml")}
     monkeypatch.setattr("distill.bench.losses.SIZES", (2,))
-    monkeypatch.setattr("distill.bench.losses.names", lambda: ["kd", "fitnet"])
     perceptron = "student._target_=distill.bench.work.perceptron"  # has no stages
     few = [
+        "loss=[fitnet]",
         perceptron,
         "+student.hidden=4",
         "~student.channels",
@@ -86,6 +95,16 @@ def test_losses__names_all_of_the_group_and_leaves_out_with_a_reason(
     few += ["dataset.mean=[0.5]", "dataset.std=[0.5]"]
     assert main(["losses", *few, "--rounds", "1", "--steps", "1"]) == 0
     assert "left out: fitnet: no tap 'stage2'" in capsys.readouterr().out
+
+
+def test_losses__that_look_at_further_views(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distill.bench.losses.SIZES", (4,))
+    small = ["loss=[mlkd,sskd,hsakd,semckd]", "student=resnet8", "teacher=[resnet14]", "dataset.image_size=[16,16]"]
+    assert main(["losses", *small, "--rounds", "1", "--steps", "1"]) == 0
+    said = capsys.readouterr().out
+    assert [line.split()[0] for line in said.splitlines()[2:]] == ["kd", "hsakd", "mlkd", "semckd", "sskd"]
 
 
 def test_peak_of_tensors__by_hand() -> None:

@@ -65,7 +65,9 @@ def test_costs__are_the_medians_of_the_smallest_and_the_largest_batch(tmp_path: 
     (tmp_path / "performance").mkdir()
     record = {"ratios": {name: {"median": value} for name, value in names.items()}}
     (tmp_path / "performance" / "losses.json").write_text(json.dumps(record))
-    assert costs(tmp_path) == {"kd": "1.0", "dkd": "1.9 / 1.6"}
+    later = {"ratios": {"kd, batch 64 / kd": {"median": 1}, "mlkd, batch 64 / kd": {"median": 123.4}}}
+    (tmp_path / "performance" / "losses_more.json").write_text(json.dumps(later))
+    assert costs(tmp_path) == {"kd": "1.0", "dkd": "1.9 / 1.6", "mlkd": "123"}
     assert "| 1.9 / 1.6 |" in page(tmp_path)
 
 

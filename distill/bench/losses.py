@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ SAMPLES = 50_000
 """Samples of the training set that a loss with a memory of every sample is told of."""
 BASE = "kd"
 PAIR = [*CIFAR, "pair=resnet32x4_resnet8x4", "dataset=synthetic", "scheduler=constant_temperature"]
+CHOICE = "loss="
 MIB = 2**20
 ENOUGH = 0.5
 """Seconds of a side in a round after which it is not repeated."""
@@ -65,11 +66,18 @@ def beside(side: str) -> str:
     return side if side.startswith(f"{BASE}, ") else f"{BASE} beside {side}"
 
 
-def names() -> list[str]:
-    """Return the losses of the config group, kd first."""
+def names(overrides: Sequence[str] = ()) -> list[str]:
+    """Return kd and the losses that overrides choose (``loss=[mlkd,rkd]``); without a choice all of the group."""
     from distill.places import CONF
 
-    return sorted((path.stem for path in (CONF / "loss").glob("*.yaml")), key=lambda name: (name != BASE, name))
+    chosen = [o.removeprefix(CHOICE).strip("[] ") for o in overrides if o.startswith(CHOICE)]
+    group = chosen[-1].replace(" ", "").split(",") if chosen else [path.stem for path in (CONF / "loss").glob("*.yaml")]
+    return sorted({*group, BASE}, key=lambda name: (name != BASE, name))
+
+
+def of_one(name: str, overrides: Sequence[str]) -> list[str]:
+    """Return those overrides that the config with only one loss understands."""
+    return [o for o in overrides if not o.startswith((CHOICE, "loss.")) or o.startswith(f"loss.{name}.")]
 
 
 def measure(options: argparse.Namespace) -> Measured:
@@ -87,7 +95,7 @@ def measure(options: argparse.Namespace) -> Measured:
     rounds: dict[str, list[float]] = {}
     memory: dict[str, float] = {}
     notes = []
-    for name in names():
+    for name in names(options.overrides):
         try:
             # one loss and batch after another: all at once would need the memory of all
             for size, step in _steps(name, options.overrides, device):
@@ -107,6 +115,11 @@ def measure(options: argparse.Namespace) -> Measured:
 
 def _steps(name: str, overrides: list[str], device: torch.device) -> Iterator[tuple[int, Callable[[], None]]]:
     """Give a step of one loss for every size of batch; ValueError where the loss cannot be made for these networks."""
+    for size in SIZES:
+        yield size, _step(name, size, overrides, device)
+
+
+def _step(name: str, size: int, overrides: list[str], device: torch.device) -> Callable[[], None]:
     import torch
 
     from distill.assemble import input_spec, make_network, make_objective
@@ -114,7 +127,7 @@ def _steps(name: str, overrides: list[str], device: torch.device) -> Iterator[tu
     from distill.outputs import TrainingSet
     from distill.taps import Tapped
 
-    cfg = resolved(compose([*PAIR, f"loss=[{name}]", *overrides]))
+    cfg = resolved(compose([*PAIR, f"dataset.batch_size={size}", f"{CHOICE}[{name}]", *of_one(name, overrides)]))
     data = cfg["dataset"]
     torch.manual_seed(0)
     objective = make_objective(cfg["loss"])
@@ -128,20 +141,17 @@ def _steps(name: str, overrides: list[str], device: torch.device) -> Iterator[tu
     objective.prepare(specs[0], specs[1])
     objective.meet(TrainingSet(torch.arange(SAMPLES) % data["num_classes"], data["num_classes"]))
     loss = objective.losses[name].to(device)
-    for size in SIZES:
-        student, teacher = (_outputs(spec, size, device) for spec in specs)
-        leaves = [*_tensors(student), *(p for p in loss.parameters() if p.requires_grad)]
-        batch = _batch(size, data, device)
+    batch = _batch(size, data, device)
+    seen, views = objective.expand(batch)
+    student, teacher = (_outputs(spec, len(seen.inputs), device) for spec in specs)
+    leaves = [*_tensors(student), *(p for p in loss.parameters() if p.requires_grad)]
 
-        def step(
-            student: Outputs = student, teacher: Outputs = teacher, batch: Batch = batch,
-            leaves: list[torch.Tensor] = leaves,
-        ) -> None:  # fmt: skip
-            for leaf in leaves:
-                leaf.requires_grad_().grad = None
-            loss(student, teacher, batch).backward()
+    def step() -> None:
+        for leaf in leaves:
+            leaf.requires_grad_().grad = None
+        loss(student.divided(views), teacher.divided(views), batch).backward()
 
-        yield size, step
+    return step
 
 
 def _tensors(outputs: Outputs) -> list[torch.Tensor]:

@@ -19,8 +19,8 @@ from .settings import SETTINGS, Setting, build
 
 BATCH, STEPS, SAMPLES, CLASSES = 6, 3, 24, 4
 LOSSES = {
-    "sp": {"student_tap": "pooled", "teacher_tap": "pooled"}, "pkt": {}, "rkd": {}, "cc": {}, "cc_strict": {},
-    "dist_cold": {}, "crd": {}, "crd_relax": {}, "seed": {}, "compress": {}, "compress_two": {},
+    "sp": {"student_tap": "pooled", "teacher_tap": "pooled"}, "pkt": {}, "rkd": {}, "rkd_vertices": {}, "cc": {},
+    "cc_strict": {}, "dist_cold": {}, "crd": {}, "crd_relax": {}, "seed": {}, "compress": {}, "compress_two": {},
 }  # fmt: skip
 """Settings whose loss of two processes has to be that of one, and what is changed in them."""
 LOCAL = ("sp", "pkt", "rkd", "cc", "dist_cold")

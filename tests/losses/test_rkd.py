@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from distill.losses import rkd as module
-from distill.losses.rkd import RKD, rkd
+from distill.losses.rkd import RKD, drawn, rkd
 from distill.outputs import Batch, Outputs
 
 
@@ -91,6 +91,33 @@ def test_rkd__never_holds_all_triples() -> None:
     assert sum(made) == 2 * size**3  # of student and teacher
 
 
+@pytest.mark.parametrize("chunk", [1, 2**24])
+def test_rkd__angles_at_some_samples_only(chunk: int) -> None:
+    student, teacher, at = torch.randn(6, 4), torch.randn(6, 3), torch.tensor([4, 1])
+    student.requires_grad_()
+    exact = student.detach().double().requires_grad_()
+    size = range(6)
+    triples = [(i, j, k) for i in (1, 4) for j in size for k in size if len({i, j, k}) == 3]
+    expected = sum(huber(cosine(exact, *ijk), cosine(teacher.double(), *ijk)) for ijk in triples) / (2 * 6**2)
+    value = rkd(student, teacher, 0.0, 1.0, chunk, at)
+    value.backward()
+    expected.backward()
+    torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(student.grad.double(), exact.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_drawn__by_the_samples_wherever_they_stand_and_all_alike_in_the_long_run() -> None:
+    index = torch.arange(8)
+    order = torch.randperm(8)
+    for view in range(5):
+        whole = drawn(index, torch.full((8,), view), 3)
+        assert set(order[drawn(index[order], torch.full((8,), view), 3)].tolist()) == set(whole.tolist())
+    student, teacher = torch.randn(8, 4), torch.randn(8, 5)
+    some = [rkd(student, teacher, 0, 1, at=drawn(index, torch.full((8,), view), 3)) for view in range(3000)]
+    assert len(torch.stack(some).unique()) > 50  # of 56
+    assert torch.stack(some).mean().item() == pytest.approx(rkd(student, teacher, 0, 1).item(), rel=0.01)
+
+
 def test_forward__weights_and_taps() -> None:
     feature, other, logits = torch.randn(4, 3), torch.randn(4, 6), torch.zeros(4, 2)
     number = torch.arange(4)
@@ -98,3 +125,7 @@ def test_forward__weights_and_taps() -> None:
     loss = RKD("a", "b", distance=2.0, angle=3.0)
     value = loss(Outputs(logits, {"a": feature}), Outputs(logits, {"b": other}), batch)
     torch.testing.assert_close(value, rkd(feature, other, 2.0, 3.0))
+    value = RKD("a", "b", 2.0, 3.0, vertices=2)(Outputs(logits, {"a": feature}), Outputs(logits, {"b": other}), batch)
+    torch.testing.assert_close(value, rkd(feature, other, 2.0, 3.0, at=drawn(number, number, 2)))
+    with pytest.raises(ValueError, match="vertices must be at least 1, got 0; null"):
+        RKD(vertices=0)

@@ -10,6 +10,7 @@ RELATIONS = [
     Setting("pkt", "pkt", "distill.losses.pkt.PKT", {}, VECTORS, any_shape=True),
     Setting("pkt_strict", "pkt", "distill.losses.pkt.PKT", {"strict_reference": True}, VECTORS, any_shape=True),
     Setting("rkd", "rkd", "distill.losses.rkd.RKD", {}, VECTORS, any_shape=True),
+    Setting("rkd_vertices", "rkd", "distill.losses.rkd.RKD", {"vertices": 3}, VECTORS, any_shape=True, trained=False),
     Setting("cc", "cc", "distill.losses.cc.CC", {"dim": 8}, VECTORS),
     Setting("cc_strict", "cc", "distill.losses.cc.CC", {"dim": 8, "strict_reference": True}, VECTORS, ordered=True),
     Setting("ickd", "ickd", "distill.losses.ickd.ICKD", {}, MAPS),
