@@ -296,11 +296,8 @@ def _outcome(cfg: Config, parts: Parts, trainer: pl.Trainer, folder: Path) -> Re
     if export is not None:
         export(folder / TRANSFORMERS, input_spec(student.network, parts.data.mean, parts.data.std))
     history = module.history
-    if cfg["corruptions"]:
-        history[-1]["test/corrupted"] = last["corrupted"]["mean"]
-    if "unseen" in last:
-        history[-1]["test/unseen"] = last["unseen"]
-    if cfg["corruptions"] or "unseen" in last:
+    if told := _told_at_the_end(last):
+        history[-1] |= told
         write_metrics(folder, history)
     samples = trainer.global_step * accumulated(cfg) * cfg["dataset"]["batch_size"]
     return {
@@ -323,6 +320,13 @@ def _outcome(cfg: Config, parts: Parts, trainer: pl.Trainer, folder: Path) -> Re
         **module.outcome(),
         "history": history,
     }
+
+
+def _told_at_the_end(last: Record) -> dict[str, float]:
+    """Return the columns of metrics.csv that only the last epoch has: what is measured once, after the training."""
+    found = {f"test/{name}": value for name, value in last.get("by_kind", {}).items() if value is not None}
+    found |= {"test/corrupted": last["corrupted"]["mean"]} if "corrupted" in last else {}
+    return found | ({"test/unseen": last["unseen"]} if "unseen" in last else {})
 
 
 def _tested(cfg: Config, parts: Parts, device: torch.device) -> tuple[Tensor, Record]:

@@ -1,5 +1,6 @@
 """Accuracy with credit, by kind, and of answers without a look, by hand; and in the record of a training."""
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,9 @@ def test_train__the_record_has_kinds_and_priors(tmp_path: Path, capsys: pytest.C
     assert set(test["by_kind"]) == set(test["prior_by_kind"]) == {"color", "shape"}
     said = f"the most frequent answer {test['majority']:.2f} %, the usual answer to each question {test['prior']:.2f} %"
     assert said in " ".join(capsys.readouterr().out.split())
+    with (found["folder"] / "metrics.csv").open() as lines:
+        last = list(csv.DictReader(lines))[-1]
+    assert {kind: float(last[f"test/{kind}"]) for kind in ("color", "shape")} == found["test_last"]["by_kind"]
     again = load(found["folder"]).evaluate()
     assert again["by_kind"] == pytest.approx(test["by_kind"])
     assert (again["prior"], again["majority"]) == pytest.approx((test["prior"], test["majority"]))
