@@ -57,8 +57,8 @@ TERMINATED = 128 + signal.SIGTERM
 """Exit code of a process that SIGTERM ended."""
 
 
-LATER = {"labelled": 1.0, "vertices": None}
-"""Arguments of losses that came after runs were kept, with the value that changes nothing."""
+LATER = {"labelled": 1.0, "vertices": None, "batch_norm": "eval"}
+"""Arguments of losses and teachers that came after runs were kept, with the value that changes nothing."""
 
 
 def identity(cfg: Config) -> Config:
@@ -68,7 +68,7 @@ def identity(cfg: Config) -> Config:
     for name, node in cfg["teacher"].items():
         path = node["checkpoint"]
         known = Path(path).is_file() if path not in ("train", "built") else False
-        teachers[name] = {**node, "checkpoint": digest(path) if known else path, "training": None}
+        teachers[name] = {**_without_defaults(node), "checkpoint": digest(path) if known else path, "training": None}
     # what is kept of an answer is part of the result; where it is kept is not
     cache = {k: v for k, v in (cfg.get("cache") or {}).items() if k not in WHERE_CACHED} if teachers else {}
     own = {"teacher": teachers, "data_seed": cfg["seed"] if cfg["data_seed"] is None else cfg["data_seed"]}
@@ -83,9 +83,9 @@ def identity(cfg: Config) -> Config:
     return {**kept, **own, **({"cache": cache} if cache else {})}
 
 
-def _without_defaults(term: Config) -> Config:
-    """Return a term without what came later and changes nothing, so that older runs are still found."""
-    return {k: v for k, v in term.items() if k not in LATER or v != LATER[k]}
+def _without_defaults(node: Config) -> Config:
+    """Return a term or teacher without what came later and changes nothing, so that older runs are still found."""
+    return {k: v for k, v in node.items() if k not in LATER or v != LATER[k]}
 
 
 def taught(cfg: Mapping[str, Any]) -> bool:

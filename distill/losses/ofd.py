@@ -6,7 +6,7 @@ teacher's feature cut off at a negative margin, ``t' = max(t, m)``, the sum of `
 
 Known to go wrong: public code works the margin out from the batch norm before the ReLU, which a residual sum is not.
 Here it is the mean over the first batches, as the paper defines it: buffers that a checkpoint keeps, added up over all
-processes. Public code leaves the teacher in training mode; here a teacher is always in evaluation mode. The value is a
+processes. Public code leaves the teacher in training mode, as ``teacher.NAME.batch_norm=train`` does. The value is a
 sum over neurons, hence the weight 0.001.
 """
 

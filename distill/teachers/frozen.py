@@ -33,21 +33,31 @@ class Frozen(Teacher):
         precision: dtype of its weights and its arithmetic, one of ``PRECISIONS``; outputs are float32.
         channels_last: as in :class:`~distill.taps.Tapped`.
         fold: fold batch normalisation into the convolutions before it, exact up to rounding.
+        batch_norm: ``"eval"``: by the statistics of its training; ``"train"``: by those of each batch, as the public
+            code of OFD leaves its teacher. Then nothing is folded, and answers that depend on a batch are not cached.
 
     Raises:
-        ValueError: for another precision.
+        ValueError: for another precision or batch_norm.
     """
 
     network: nn.Module
 
     def __init__(
-        self, network: nn.Module, precision: str | int = "32", channels_last: bool = True, fold: bool = True
+        self,
+        network: nn.Module,
+        precision: str | int = "32",
+        channels_last: bool = True,
+        fold: bool = True,
+        batch_norm: str = "eval",
     ) -> None:
         if str(precision) not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+        if batch_norm not in ("eval", "train"):
+            raise ValueError(f"batch_norm must be eval or train, got {batch_norm!r}")
+        self.by_batch = batch_norm == "train"
         self.network = network.requires_grad_(False).eval()
         self.precision, self.dtype = str(precision), PRECISIONS[str(precision)]
-        self.channels_last, self.fold = channels_last, fold
+        self.channels_last, self.fold = channels_last, fold and not self.by_batch
         self.input_spec: InputSpec | None = None
         self.tapped: Tapped | None = None
 
@@ -59,6 +69,8 @@ class Frozen(Teacher):
         """
         self.input_spec = input_spec
         taps = list(taps)
+        if self.by_batch:
+            _forget_statistics(self.network)
         if self.fold:
             fold(self.network, [source(self.network, tap) for tap in taps])
         self.tapped = Tapped(self.network, input_spec, taps, self.channels_last).eval()
@@ -82,7 +94,15 @@ class Frozen(Teacher):
         return self.tapped
 
     def identity(self) -> Mapping[str, str]:
-        """Return network, weights, normalisation, size of the input, precision, and where the classes stand."""
+        """Return network, weights, normalisation, size of the input, precision, and where the classes stand.
+
+        Raises:
+            ValueError: when answers depend on the batch, so that there is nothing to know again.
+        """
+        if self.by_batch:
+            raise ValueError(
+                "batch_norm=train: the teacher's answers depend on the batch, so none are kept; set cache=off"
+            )
         anchors = self.anchors
         named = {} if anchors is None else {"anchors": tensor_hash(anchors.text), "scale": f"{anchors.scale:.9g}"}
         return {
@@ -129,3 +149,10 @@ class Frozen(Teacher):
         return Outputs(
             outputs.logits.clone().float(), {name: value.clone().float() for name, value in outputs.features.items()}
         )
+
+
+def _forget_statistics(network: nn.Module) -> None:
+    """Leave batch normalisation nothing but the batch to go by, whether it is in evaluation mode or not."""
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.running_mean = module.running_var = None
