@@ -28,7 +28,7 @@ def build(setting: Setting) -> Loss:
 
 def prepare(setting: Setting, classes: int = 5, seed: int = 0) -> Loss:
     """Return the loss of a setting with its connectors, their weights set by ``seed``."""
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     loss = build(setting)
     student, teacher = ({"logits": Spec((classes,)), **specs(setting, side, classes)} for side in (0, 1))
     loss.prepare(student, teacher)
