@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -54,13 +55,13 @@ class Reader(nn.Module):
         for name, dtype in (("ids", torch.int64), ("mask", torch.bool), ("words", torch.int64)):
             self.register_buffer(name, torch.zeros(0, 1, dtype=dtype), persistent=False)
 
+    @abstractmethod
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Return the tokens of texts.
 
         Raises:
             ValueError: when a text has more than ``length``; names it.
         """
-        raise NotImplementedError
 
     def learn(self, texts: Sequence[str]) -> None:
         """Take the words of texts as the vocabulary, where there is none yet; nothing to do with a fixed one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from abc import abstractmethod
 from pathlib import Path
 from typing import NamedTuple
 
@@ -119,9 +120,9 @@ class TextTower(nn.Module):
     width: int
     reader: Reader
 
+    @abstractmethod
     def forward(self, rows: Tensor) -> States:
         """Return the states of the texts at rows ``(N,)``."""
-        raise NotImplementedError
 
 
 class GRU(TextTower):
