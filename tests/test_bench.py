@@ -47,6 +47,7 @@ def test_bench__prints_and_records_every_side_and_ratio(
     assert all(side in said for side in sides | ratios)
 
 
+@pytest.mark.slow
 def test_losses__a_line_for_each_with_time_memory_and_factor(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +98,7 @@ def test_losses__names_all_of_the_group_and_leaves_out_with_a_reason(
     assert "left out: fitnet: no tap 'stage2'" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_losses__that_look_at_further_views(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,6 +115,7 @@ def test_wandb__offline_runs_hold_everything_and_stay_apart(tmp_path: Path, monk
     assert logged.exit == 0
 
 
+@pytest.mark.slow
 def test_wandb__failed_run_is_closed_as_failed(tmp_path: Path) -> None:
     words = [*SMALL, f"out={tmp_path / 'runs'}", "logger=wandb", "teacher=[]", "loss=[ce]", "optimizer.lr=1e30"]
     with pytest.raises(RuntimeError, match="not finite"):

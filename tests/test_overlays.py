@@ -81,6 +81,7 @@ def test_draw__titles_neither_cut_nor_over_each_other(
         assert not any(one.overlaps(other) for other in boxes[i + 1 :])
 
 
+@pytest.mark.slow
 def test_run__draws_before_the_first_step_and_after_the_last_epoch(tmp_path: Path) -> None:
     cfg = config("loss=[ce,map_semantic]", "overlays=3", f"out={tmp_path}")
     plain = fit(config("loss=[ce,map_semantic]", f"out={tmp_path / 'plain'}"), [], "plain")
@@ -194,6 +195,7 @@ def test_attention__teacher_behind_a_cache_and_shared(tmp_path: Path) -> None:
         torch.testing.assert_close(picture.maps[name], places)
 
 
+@pytest.mark.slow
 def test_run__questions(tmp_path: Path) -> None:
     cfg = questions("loss=[ce,attention_kl]", "overlays=4", f"out={tmp_path}")
     fit(cfg, [], "questions")

@@ -34,6 +34,7 @@ def config(out: Path, *overrides: str) -> dict[str, Any]:
     return resolved(compose([*SMALL, f"out={out}", *overrides]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_fit__measuring_changes_no_bit(case: str, tmp_path: Path) -> None:
     torch.set_num_threads(1)

@@ -126,6 +126,7 @@ def test_fit__a_complete_run_is_not_trained_again(unbroken: tuple[list[str], dic
     assert (folder_of(cfg) / RESULT).stat().st_mtime_ns == stamp
 
 
+@pytest.mark.slow
 def test_fit__evaluates_every_other_epoch_and_resumes(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     rare = ["trainer.check_val_every_n_epoch=2", "trainer.max_epochs=4"]

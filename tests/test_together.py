@@ -70,6 +70,7 @@ def test_run_all__one_that_fails_does_not_stop_the_others(tmp_path: Path) -> Non
     assert good.arms["distilled"][0]["status"] == "complete"
 
 
+@pytest.mark.slow
 def test_run__seeds_together_see_one_data_stream(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     own = [text for text in SMALL if not text.startswith("data_seed")]

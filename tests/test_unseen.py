@@ -36,6 +36,7 @@ class AllBoxes(Boxes):
         return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("anchored", [True, False], ids=["anchored", "own classifier"])
 def test_unseen__is_what_the_loaded_student_says_of_the_names(anchored: bool, tmp_path: Path) -> None:
     cfg = config(

@@ -82,6 +82,7 @@ def test_fill__goes_on_after_a_kill(tmp_path: Path) -> None:
     check_every_record(cached, views)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["ahead", "lazy"])
 def test_fill__two_processes_compute_every_record_once(tmp_path: Path, how: str) -> None:
     both = [start(how, tmp_path, seconds=0.02) for _ in range(2)]

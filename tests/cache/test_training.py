@@ -33,6 +33,7 @@ def kept(dtype: str, folder: Path) -> list[str]:
     return ["cache=on", f"cache.dtype={dtype}", f"cache.folder={folder}"]
 
 
+@pytest.mark.slow
 def test_training__with_a_cache_is_bit_identical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     online, history = trained(tmp_path / "online")
     asked, answer = [], Frozen._answer
@@ -84,6 +85,7 @@ def test_training__drawn_views_are_gone_through_in_turn(tmp_path: Path) -> None:
     assert fit(cfg, [], "mixed")["status"] == "complete"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, shape", [("digits_cnn", (1, 8, 8)), ("resnet20", (3, 32, 32)), ("resnet8x4", (3, 32, 32))]
 )

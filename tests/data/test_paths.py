@@ -56,6 +56,7 @@ def equal(first: list[Batch], second: list[Batch]) -> bool:
     return all(torch.equal(x, y) for a, b in pairs for x, y in zip((*a[:4], *a.mix), (*b[:4], *b.mix), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mix", ["mixup", "cutmix", "either"])
 def test_train_dataloader__gives_the_same_samples_whichever_way(root: Path, mix: str) -> None:
     mapped, decoding = made(root, 1, 0, mix), made(root, 0, 2, mix)

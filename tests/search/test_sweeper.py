@@ -110,6 +110,7 @@ def test_sweep__batches_and_best(search: Callable[..., Launcher], tmp_path: Path
     assert [trial.value for trial in study().trials] == [100 * used.drawn[n][0] for n in range(5)]
 
 
+@pytest.mark.slow
 def test_sweep__goes_on_as_if_it_had_not_been_killed(search: Callable[..., Launcher], tmp_path: Path) -> None:
     n = ["hydra.sweeper.n_trials=6", "hydra.sweeper.sampler.n_startup_trials=2"]
     whole = search(good, *n, "hydra.sweeper.storage=journal:///whole.log", "hydra.sweep.dir=whole")

@@ -56,6 +56,7 @@ def online(folder: Path) -> tuple[dict[str, Any], torch.Tensor, torch.Tensor]:
     return cfg, teacher(Batch(images, zeros, zeros, zeros)).logits, ids
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".npz", ".parquet", ".safetensors"])
 def test_predictions__train_as_the_teacher_that_made_them(tmp_path: Path, suffix: str) -> None:
     cfg, logits, ids = online(tmp_path)
