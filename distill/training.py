@@ -285,9 +285,10 @@ def _outcome(cfg: Config, parts: Parts, trainer: pl.Trainer, folder: Path) -> Re
     logits, last = _tested(cfg, parts, device)
     chosen = last
     if parts.data.eval_names[0] == "val":
-        state = torch.load(folder / BEST, map_location="cpu", weights_only=True)["state_dict"]
-        module.load_state_dict(state)
-        logits, chosen = _tested(cfg, parts, device)
+        best = torch.load(folder / BEST, map_location="cpu", weights_only=True)
+        if best["global_step"] != trainer.global_step:  # else those are the weights that were just tested
+            module.load_state_dict(best["state_dict"])
+            logits, chosen = _tested(cfg, parts, device)
     if parts.teachers and all(teacher.sees_pixels for teacher in parts.teachers.values()):
         chosen |= _taught(cfg, parts, logits, device)
     weights = {k: v.detach().cpu().contiguous() for k, v in student.network.state_dict().items()}

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from distill import training
 from distill.assemble import assemble
 from distill.config import ConfigError, compose, resolved
 from distill.fit import BEST, LAST, STUDENT, fit, folder_of
@@ -54,6 +55,28 @@ def test_single_teacher__connectors_train_and_are_saved_but_are_not_the_student(
     assert {f"student.network.{k}" for k in student} == {k for k in keys if k.startswith("student.")}
     assert record["params"] == 5178
     assert (folder_of(cfg) / BEST).is_file()
+
+
+@pytest.mark.parametrize("best", [1, 2])
+def test_training__the_best_epoch_is_tested_once_more_only_where_it_is_not_the_last(
+    best: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tested, real = [], training._tested
+    monkeypatch.setattr(training, "_tested", lambda *args: tested.append(1) or real(*args))
+    monkeypatch.setattr(
+        training._BestCheckpoint, "check_monitor_top_k", lambda _, trainer, current: trainer.current_epoch < best
+    )
+    cfg = config(f"out={tmp_path}", "optimizer.lr=0.05")
+    record = fit(cfg, [], "kd")
+    kept = [torch.load(folder_of(cfg) / name, weights_only=True) for name in (BEST, LAST)]
+    assert [state["epoch"] for state in kept] == [best - 1, 1]
+    from safetensors.torch import load_file
+
+    for name, value in load_file(folder_of(cfg) / STUDENT).items():
+        assert torch.equal(value, kept[0]["state_dict"][f"student.network.{name}"])
+    assert len(tested) == 3 - best
+    assert record["test"]["accuracy"] == record["history"][best - 1]["test/accuracy"]
+    assert record["test_last"]["accuracy"] == record["history"][1]["test/accuracy"]
 
 
 def test_training__a_fixed_teacher_is_unchanged_and_the_student_is_not(tmp_path: Path) -> None:
