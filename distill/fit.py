@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -186,7 +187,13 @@ def rank() -> int:
 
 def _say_if_stale(record: Record, cfg: Config, folder: Path) -> None:
     if record.get("code") != records.code_hash(cfg) and not rank():
-        print(f"note: {folder} was trained by other code than this; rerun=true trains it again", file=sys.stderr)
+        _say_stale(folder)
+
+
+@cache
+def _say_stale(folder: Path) -> None:
+    """Say so once, however many cells of a process share what is there."""
+    print(f"note: {folder} was trained by other code than this; rerun=true trains it again", file=sys.stderr)
 
 
 def _needs_processes(cfg: Config) -> bool:

@@ -27,6 +27,8 @@ SAMPLES = 50_000
 BASE = "kd"
 PAIR = [*CIFAR, "pair=resnet32x4_resnet8x4", "dataset=synthetic", "scheduler=constant_temperature"]
 CHOICE = "loss="
+WIDE = 34
+"""Characters of a column."""
 MIB = 2**20
 ENOUGH = 0.5
 """Seconds of a side in a round after which it is not repeated."""
@@ -41,9 +43,9 @@ class Costs(Measured):
         count = len(next(iter(self.rounds.values())))
         print(f"{self.title}; {count} rounds, alternating; median {self.unit} (x kd, MiB at the peak)")
         sizes = sorted({int(side.rpartition(" ")[2]) for side in self.memory})
-        print("  " + " " * 16 + "".join(f"{f'batch {size}':>28}" for size in sizes))
+        print("  " + " " * 16 + "".join(f"{f'batch {size}':>{WIDE}}" for size in sizes))
         for loss in dict.fromkeys(side.partition(",")[0] for side in self.memory):
-            cells = "".join(f"{self._cell(side_of(loss, size)):>28}" for size in sizes)
+            cells = "".join(f"{self._cell(side_of(loss, size)):>{WIDE}}" for size in sizes)
             print(f"  {loss:<16}{cells}")
         for note in self.notes:
             print(f"  {note}")
