@@ -26,7 +26,8 @@ def ce(
         target: class indices ``(N,)``.
         label_smoothing: share of ``q`` that is spread evenly over all K classes (Szegedy et al., 2016).
         mix: what was mixed into each image; its class then has the rest of the weight (Zhang et al., 2018).
-        labelled: whose label is known ``(N,)``, bool; the mean is over those, 0 without any. None: everyone's.
+        labelled: whose label is known ``(N,)``, bool; the others count as 0 in the mean, so that a label pulls as
+            hard whatever its share of a batch, on one process or on several. None: everyone's.
     """
     logits = logits.float()
     if mix is None and labelled is None:
@@ -35,7 +36,7 @@ def ce(
     if mix is not None:
         other = F.cross_entropy(logits, mix.target, label_smoothing=label_smoothing, reduction="none")
         value = mix.share * value + (1 - mix.share) * other
-    return value.mean() if labelled is None else (value * labelled).sum() / labelled.sum().clamp(min=1)
+    return value.mean() if labelled is None else (value * labelled).mean()
 
 
 class CE(Loss):
