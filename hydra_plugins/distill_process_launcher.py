@@ -14,7 +14,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from distill.cells import PROGRAM, Cell, Forks, run_cells, say
+from distill import cells as processes
+from distill.cells import Cell, Forks, run_cells, say
 from distill.config import plain
 from distill.forked import modules_of
 from distill.slots import environments
@@ -85,7 +86,7 @@ class ProcessLauncher(Launcher):
             number,
             words=" ".join(o for o in filter_overrides(overrides) if told(o) and o.lower() not in typed)
             or "(as typed)",
-            command=[*PROGRAM, "train", *passed, f"hydra.run.dir={quoted(str(folder))}", "hydra.mode=RUN"],
+            command=[*processes.PROGRAM, "train", *passed, f"hydra.run.dir={quoted(str(folder))}", "hydra.mode=RUN"],
             folder=folder,
             # runs of one sweep stand together in Weights & Biases, unless the user grouped them
             environment={"WANDB_RUN_GROUP": os.environ.get("WANDB_RUN_GROUP", sweep.name)},

@@ -167,7 +167,8 @@ def test_main__real_cells_run_resume_and_collect(
     assert len(listed) == 1
     assert "hydra.sweep.subdir='kd/narrow/s1'" in listed[0]
     assert main(["table", "run", "--only", "column=narrow"]) == 0
-    assert "2 cells, 2 done, 0 to run" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "2 cells, 2 done, 0 to run" in printed.out, printed.err
     record = json.loads(next((tmp_path / "runs").glob("*kd-s1-*/result.json")).read_text())
     assert record["config"]["tags"] == ["kd", "narrow"]
     assert main(["table", "collect"]) == 0
