@@ -48,9 +48,12 @@ class CellsSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
-        """Run all cells and return what became of them, in order."""
+        """Run all cells and return what became of them, in order; raises what the first that failed raised."""
         assert self.launcher is not None
-        return self.launcher.launch([[*arguments, *cell] for cell in self.cells], initial_job_idx=0)
+        found = self.launcher.launch([[*arguments, *cell] for cell in self.cells], initial_job_idx=0)
+        for job in found:
+            job.return_value  # noqa: B018 - asking for that of a failed job raises, as Hydra's own sweeper does
+        return found
 
 
 def read_cells(file: str) -> list[list[str]]:
