@@ -134,7 +134,8 @@ def fit(cfg: Config, overrides: list[str], title: str, member: Member | None = N
         distill.modules.base.DivergenceError: when a term of the objective became NaN or infinite.
     """
     folder = folder_of(cfg)
-    held = contextlib.nullcontext() if rank() else lock(folder)
+    idle = None if member is None else member.idle
+    held = contextlib.nullcontext() if rank() else lock(folder, idle)
     with held:
         record = read_json(folder / RESULT)
         if is_complete(record) and not cfg["rerun"] and record is not None:

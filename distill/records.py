@@ -10,9 +10,10 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from distill.packages import Module, module_of
 
@@ -64,12 +65,32 @@ def is_complete(record: Record | None) -> bool:
 
 
 @contextlib.contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Hold a run folder for this process; a second process waits. Released by the system however the process ends."""
+def lock(folder: Path, idle: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold a run folder for this process; a second process waits. Released by the system however the process ends.
+
+    Args:
+        folder: of the run.
+        idle: called again and again while another process has it; None to sleep until it is free.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"note: another process is at {folder}; this one waits for it", file=sys.stderr)
+            if idle is None:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            else:
+                _poll(file, idle)
         yield
+
+
+def _poll(file: TextIO, idle: Callable[[], None]) -> None:
+    while True:
+        idle()
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
 
 
 def digest(path: str | Path) -> str:

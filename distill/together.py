@@ -6,7 +6,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
-from time import perf_counter, process_time
+from time import perf_counter, process_time, sleep
 from typing import Any
 
 import pytorch_lightning as pl
@@ -66,6 +66,10 @@ class Shared(Teacher):
             self._told[batch.inputs] = self.teacher(batch)
         told: Outputs = self._told[batch.inputs]
         return Outputs(told.logits, dict(told.features))
+
+
+POLL = 0.2
+"""Seconds between two looks at whether another process has ended."""
 
 
 class Turns:
@@ -158,6 +162,18 @@ class Member(pl.Callback):
     def __init__(self, group: Group, number: int) -> None:
         self.group, self.number = group, number
 
+    def idle(self) -> None:
+        """Let the others train for a while: what this training needs is in the hands of another process.
+
+        Raises:
+            distill.fit.Interrupted: when SIGTERM or Ctrl-C came meanwhile.
+        """
+        began = perf_counter()
+        self.group.turns.pass_on(self.number)
+        if self.group.stopping:
+            raise Interrupted("stopped while it waited for another process")
+        sleep(max(0.0, POLL - (perf_counter() - began)))
+
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
         began, cpu = perf_counter(), process_time()
         self.group.turns.pass_on(self.number)
@@ -216,7 +232,7 @@ def _wait(thread: threading.Thread, group: Group) -> bool:
     interrupted = False
     while thread.is_alive():
         try:
-            thread.join(0.2)  # a join without limit would not let Python handle signals
+            thread.join(POLL)  # a join without limit would not let Python handle signals
         except KeyboardInterrupt:
             interrupted = group.stopping = True
     return interrupted

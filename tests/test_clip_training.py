@@ -12,6 +12,8 @@ from distill.comparison import alone, run, teacher_config
 from distill.config import compose, resolved
 from distill.fit import STUDENT, TRANSFORMERS, label, taught
 from distill.trained import load
+from tests.fake_clip import DATA as BOXES
+from tests.fake_clip import TEACHER
 
 SMALL = ("patch=8", "width=24", "depth=1", "heads=2", "text_width=16", "text_depth=1", "dim=12", "vocabulary=40")
 DATA = [
@@ -71,6 +73,22 @@ def test_run__one_command_trains_the_teacher_and_the_student(tmp_path: Path) -> 
     assert teacher["config"]["optimizer"]["_target_"] == "torch.optim.AdamW"
     assert result.arms["distilled"][0]["status"] == "complete"
     assert list(tmp_path.glob(f"captioned-clip_small-contrastive-s0-*/{STUDENT}"))
+
+
+@pytest.mark.slow
+def test_run__two_image_text_teachers_of_different_widths_teach_one_clip(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    both = ["teacher=[clip_small,resnet14]", *TEACHER[1:], *(word for word in TAUGHT if "clip_small." in word)]
+    both.append("teacher.clip_small.training.trainer.max_epochs=12")
+    cfg = compose([
+        *DATA, *BOXES, *both, "student=clip_small", *(f"student.{size}" for size in SMALL), "student.dim=8",
+        "loss=[clip_ensemble]", "optimizer.lr=0.003", "alone=false", "trainer.max_epochs=16", f"out={tmp_path}",
+    ])  # fmt: skip
+    assert resolved(cfg)["loss"]["clip_ensemble"]["teachers"] == ["clip_small", "resnet14"]
+    assert problems(cfg) == []
+    record = run(cfg, checked=True).arms["distilled"][0]
+    assert record["history"][-1]["loss/clip_ensemble"] < record["history"][0]["loss/clip_ensemble"]
+    assert record["test"]["accuracy"] > 60  # no label was read; chance is 20
 
 
 def test_teacher_config__terms_of_its_own_are_all_there_are() -> None:

@@ -1,5 +1,10 @@
 """Students that train in turns in one process end with the bits of those that trained by themselves."""
 
+import contextlib
+import multiprocessing
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +16,10 @@ from distill.assemble import assemble
 from distill.commands.train import main
 from distill.comparison import run, run_all
 from distill.config import compose, resolved
-from distill.fit import STUDENT, fit, folder_of
+from distill.fit import STUDENT, Interrupted, fit, folder_of
 from distill.modules.base import DivergenceError
 from distill.modules.cross_modal import CrossModal
+from distill.records import RESULT, is_complete, lock, read_json
 from distill.teachers.frozen import Frozen
 from distill.together import Group, Shared, fit_together
 from tests.test_cross_modal import config as aligned_config
@@ -58,6 +64,47 @@ def test_fit_together__each_is_bit_identical_to_a_run_by_itself(
         assert isinstance(other, dict)
         same(one, other)
     assert len(asked) == 5 * 2  # batches of the epochs after the first, whose view is 0; not once a student
+
+
+def test_fit_together__the_others_train_while_one_waits_for_another_process(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    torch.set_num_threads(1)
+    first, second = (config(tmp_path, f"seed={seed}") for seed in (0, 1))
+
+    def free_once_the_other_is_done(held: contextlib.ExitStack) -> None:
+        while not is_complete(read_json(folder_of(second) / RESULT)):
+            time.sleep(0.05)
+        assert not (folder_of(first) / RESULT).exists()
+        held.close()
+
+    with contextlib.ExitStack() as held, ThreadPoolExecutor(1) as pool:
+        held.enter_context(lock(folder_of(first)))
+        freed = pool.submit(free_once_the_other_is_done, held)
+        found = fit_together([(first, "first"), (second, "second")], [])
+        freed.result()
+    assert [is_complete(record) for record in found] == [True, True]
+    assert f"another process is at {folder_of(first)}" in capfd.readouterr().err
+
+
+def test_fit_together__a_signal_ends_the_wait_for_another_process(tmp_path: Path) -> None:
+    cfg = config(tmp_path, "loss=[ce]", "teacher=[]")
+
+    def child() -> None:
+        try:
+            fit_together([(cfg, "waits")], [])
+        except Interrupted:
+            os._exit(143)
+        os._exit(0)
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    with lock(folder_of(cfg)):
+        process.start()
+        process.join(2)
+        assert process.exitcode is None
+        process.terminate()
+        process.join(60)
+    assert process.exitcode == 143
 
 
 def test_run_all__one_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -21,7 +22,6 @@ from distill.tables.progress import Display, watcher
 from distill.tables.spec import Cell
 from distill.tables.store import Store
 
-CELLS = "cells.json"
 GROUP = "WANDB_RUN_GROUP"
 
 
@@ -110,8 +110,10 @@ def launch(store: Store, todo: Sequence[Cell], launcher: str, options: Sequence[
         [*command(store, cell), f"hydra.sweep.subdir={quoted(store.folder(cell).relative_to(store.root))}"]
         for cell in todo
     ]
-    file = store.root / CELLS
-    write_text(file, json.dumps(listed, indent=1) + "\n")
+    text = json.dumps(listed, indent=1) + "\n"
+    # two runs of one table at a time have a list each
+    file = store.root / f"cells-{hashlib.sha256(text.encode()).hexdigest()[:8]}.json"
+    write_text(file, text)
     say(f"{len(todo)} cells of {file} through hydra/launcher={launcher}")
     before = os.environ.get(GROUP)
     os.environ[GROUP] = before or store.table.name

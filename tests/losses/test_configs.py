@@ -27,6 +27,7 @@ defaults:
   - scheduler: [linear_temperature]
   - loss: [ce, kd]
   - _self_
+teacher: {mine: {}}
 """
 
 

@@ -163,7 +163,8 @@ def test_main__real_cells_run_resume_and_collect(
     declare(tmp_path / "table", text.replace("title: KD}", "title: KD, overrides: [loss.kd._target_=mine.KD]}"))
     assert main(["table", "run", "--only", "column=narrow,seed=0"]) == 0
     assert main(["table", "run", "--only", "column=narrow", "--launcher", "process"]) == 0
-    listed = json.loads((tmp_path / "runs/tables/table/cells.json").read_text())
+    (file,) = (tmp_path / "runs/tables/table").glob("cells-*.json")
+    listed = json.loads(file.read_text())
     assert len(listed) == 1
     assert "hydra.sweep.subdir='kd/narrow/s1'" in listed[0]
     assert main(["table", "run", "--only", "column=narrow"]) == 0
@@ -203,6 +204,26 @@ def test_look__says_what_is_wrong_with_a_list_of_cells(content: str | None, sent
         file.write_text(content)
     found = look(parsed(["-m", "hydra/sweeper=cells", f"hydra.sweeper.file={file}"]), checks=False)
     assert [m for m in found.mistakes if sentence in m]
+
+
+def test_launch__two_runs_of_a_table_have_a_list_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(declare(tmp_path / "table"), tmp_path / "runs")
+    first, second = list(store.table)[:2]
+    seen = []
+
+    def launched(arguments: list[str]) -> int:
+        if len(seen) == 0:
+            seen.append(arguments)
+            running.launch(store, [second], "basic", [])  # while the first has not yet read its list
+        file = next(word for word in arguments if word.startswith("hydra.sweeper.file=")).partition("=")[2].strip("'")
+        seen.append([command[-1] for command in json.loads(Path(file).read_text())])
+        return 0
+
+    monkeypatch.setattr("distill.commands.train.main", launched)
+    assert running.launch(store, [first], "basic", []) == 0
+    assert [len(commands) for commands in seen[1:]] == [1, 1]
+    assert seen[1] == [f"hydra.sweep.subdir='{store.folder(second).relative_to(store.root)}'"]
+    assert seen[2] == [f"hydra.sweep.subdir='{store.folder(first).relative_to(store.root)}'"]
 
 
 def test_look__composes_the_cells_of_a_list(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Settings of the losses over images and their captions, which the student embeds itself."""
 
+from tests.fake_clip import DATA, TEACHER
+
 from .setting import Setting
 
 TAPS = {"image_embedding": ((12,), (12,)), "text_embedding": ((12,), (12,)), "scale": ((), ())}
@@ -15,4 +17,8 @@ CAPTIONS = [
         networks=READS,
     ),
     Setting("siglip", "siglip", "distill.losses.siglip.SigLIP", {}, TAPS, networks=READS),
+    Setting(
+        "clip_ensemble", "clip_ensemble", "distill.losses.clip_ensemble.CLIPEnsemble",
+        {"teachers": ["resnet14"], "scale": 20.0}, TAPS, networks=(*READS, *TEACHER, *DATA),
+    ),
 ]  # fmt: skip
