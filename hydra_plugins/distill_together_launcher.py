@@ -39,10 +39,14 @@ class TogetherLauncher(Launcher):
         self.config, self.hydra_context = config, hydra_context
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run all cells at once and return what became of them, in order."""
-        from distill.commands.train import explain, failed, keep, keep_pruned
+        """Run all cells at once and return what became of them, in order.
+
+        Raises:
+            CellInterrupted: when SIGTERM ended them, after a checkpoint of each.
+        """
+        from distill.commands.train import CellInterrupted, explain, failed, keep, keep_pruned
         from distill.comparison import run_all
-        from distill.fit import Pruned
+        from distill.fit import Interrupted, Pruned
 
         setup_globals()
         jobs: list[tuple[JobReturn, list[str], Config]] = []
@@ -54,7 +58,10 @@ class TogetherLauncher(Launcher):
                 cell.together = True
             job = JobReturn(overrides=overrides, cfg=cell, working_dir=str(folder), task_name="distill")
             jobs.append((job, overrides, plain(cell)))
-        results = run_all([config for *_, config in jobs], [typed for _, typed, _ in jobs])
+        try:
+            results = run_all([config for *_, config in jobs], [typed for _, typed, _ in jobs])
+        except Interrupted as error:
+            raise CellInterrupted(explain(error)[1]) from error
         for (job, typed, config), result in zip(jobs, results, strict=True):
             if isinstance(result, Pruned):
                 keep_pruned(result, typed, Path(str(job.working_dir)))

@@ -157,3 +157,16 @@ def test_ask__a_peer_that_fails_is_named_with_its_reason(tmp_path: Path) -> None
     np.savez(images, images=np.zeros((8, 32, 32, 3), np.uint8), targets=np.zeros(8, np.int64))
     with pytest.raises(ConfigError, match="--peer repdistiller=.*No module named 'dataset'"):
         peers.ask("repdistiller", work, images)
+
+
+@pytest.mark.parametrize(
+    "override, sentence",
+    [
+        ("loss=[typo]", "In 'train': Could not load 'loss/typo'.\n"),
+        ("sed=3", "Could not override 'sed'.\n"),
+        ("trainer.devices=${nowhere}", "Interpolation key 'nowhere' not found\n"),
+    ],
+)
+def test_main__one_line_for_a_wrong_override(override: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["losses", override, "--rounds", "1", "--steps", "1"]) == 2
+    assert capsys.readouterr().err == sentence

@@ -43,12 +43,15 @@ def main(arguments: Sequence[str]) -> int:
 
         print(report((options.overrides or ["."])[0]))
         return 0
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
     from distill.config import ConfigError
 
     try:
         measured = importlib.import_module(f"distill.bench.{options.name}").measure(options)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
+    except (ConfigError, HydraException, OmegaConfBaseException) as error:
+        print(str(error).partition("\n")[0], file=sys.stderr)  # Hydra goes on with its search path
         return 2
     measured.show()
     if options.record:

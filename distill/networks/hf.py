@@ -104,7 +104,7 @@ def files(name: str) -> Iterator[dict[str, Any]]:
                 "the folder lacks a config.json or model.safetensors that can be read; save a model there"
                 if local
                 else "its files cannot be had from the hub (unreachable, unknown there, or without model.safetensors); "
-                "give the path of a local folder (with pretrained=false its config.json is enough)"
+                "give the path of a local folder"
             )
             raise ValueError(f"name={name!r}: {problem}") from error
 
