@@ -7,8 +7,8 @@ its own. Its gradient is that of the cross-entropy with the mean of the teachers
 by a constant: teachers are averaged after their softmax, not before it.
 
 Known to go wrong: the texts' distributions are softmaxes of the transposed scores; public code transposes the averaged
-softmax of the images instead, whose rows sum to anything. The published runs
-give the teachers s = 100 whatever they have learned; here each has its own unless told otherwise (``scale``).
+softmax of the images where it gathers over processes, whose rows sum to anything. The published runs give the teachers
+s = 100 whatever they have learned; here each has its own unless told otherwise (``scale``).
 """
 
 from __future__ import annotations
