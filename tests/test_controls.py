@@ -11,7 +11,7 @@ from distill.check import problems
 from distill.comparison import alone, teacher_config
 from distill.config import compose, fingerprint, resolved
 from distill.fit import fit, identity, label
-from distill.modules import base
+from distill.modules import base, tally
 from distill.modules.controls import controlled, derangement
 from distill.outputs import Outputs
 from distill.together import fit_together
@@ -92,7 +92,7 @@ def test_fit__agreement_is_with_what_the_teacher_said(
     control: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.set_num_threads(1)
-    said, learned = [], base._Seen.__new__
+    said, learned = [], tally.Seen.__new__
     given = ["loss=[ce,kd,fitnet]", f"control={control}"]
     if control == "random_teacher":
         given += ["+teacher.other=${teacher.digits_cnn}", "loss.fitnet.teacher_tap=other/stage2"]
@@ -102,7 +102,7 @@ def test_fit__agreement_is_with_what_the_teacher_said(
         said.append((values[2], values[3]))
         return learned(cls, *values)
 
-    monkeypatch.setattr(base._Seen, "__new__", kept)
+    monkeypatch.setattr(tally.Seen, "__new__", kept)
     teach = base.DistillationModule._learn
     answers: list[Tensor] = []
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter, process_time
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -23,9 +22,9 @@ from distill.data.loader import Chunk
 from distill.modules.apart import Apart, Asks
 from distill.modules.controls import controlled
 from distill.modules.pulls import Pulls
+from distill.modules.tally import MARKS, Seen, Tally, mark, marks, seen
 from distill.objective import Objective
 from distill.outputs import Batch, Outputs
-from distill.pointing import counts as pointed
 from distill.schedules.base import Progress
 from distill.taps import Tapped
 
@@ -39,17 +38,6 @@ SchedulerFactory = Callable[[Optimizer], LRScheduler]
 
 
 _AS_IS: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-
-
-class _Seen(NamedTuple):
-    """What is kept of one batch until the chunk is over."""
-
-    step: int
-    values: list[Tensor]  # of each term, then of the total
-    predicted: Tensor
-    told: Tensor | None  # by the teacher
-    target: Tensor
-    credit: Tensor | None  # of the answer predicted, where answers have one
 
 
 class DivergenceError(RuntimeError):
@@ -121,11 +109,8 @@ class DistillationModule(pl.LightningModule):
         self.history: list[dict[str, float]] = []
         self.seconds = self.cpu_seconds = 0.0
         self.provenance: dict[str, Any] = {}
-        # Plain tensors, not buffers, which weight averaging would average and swap: the sum of each term; then of
-        # loss, correct, agreeing with the teacher, seen by it, samples, gradient norms, their number
-        self.sums = torch.zeros(len(objective.names) + 7, dtype=torch.float64)
+        self.tally = Tally(objective.names)
         self.pulls = Pulls(objective.names)
-        self.first_bad = torch.full((len(objective.names) + 1,), -1)
         self._eval: dict[str, Tensor] = {}
         self._row: dict[str, float] = {}
         self._apart: Apart | None = None
@@ -151,7 +136,7 @@ class DistillationModule(pl.LightningModule):
         return [optimizer], [{"scheduler": self.lr_scheduler_factory(optimizer), "interval": "epoch"}]
 
     def on_fit_start(self) -> None:
-        self.sums, self.first_bad = self.sums.to(self.device), self.first_bad.to(self.device)
+        self.tally.to(self.device)
         self.pulls.sums = self.pulls.sums.to(self.device)
 
     def on_train_start(self) -> None:
@@ -179,7 +164,7 @@ class DistillationModule(pl.LightningModule):
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         begun = done = progress.total.completed
         limit = self.trainer.max_steps
-        seen: list[_Seen] = []
+        learned: list[Seen] = []
         for number, batch in enumerate(chunk.batches, chunk.first):
             if done == limit:
                 break
@@ -188,14 +173,14 @@ class DistillationModule(pl.LightningModule):
                 steps = -(-chunk.total // self.accumulate) * (self.trainer.max_epochs or 1)
                 self._set_progress(done / max((steps if limit < 0 else min(steps, limit)) - 1, 1))
             last = (number + 1) % self.accumulate == 0 or number + 1 == chunk.total
-            seen.append(self._learn(batch, done, last, seed, number == 0 and self.term_gradients))
+            learned.append(self._learn(batch, done, last, seed, number == 0 and self.term_gradients))
             if last:
                 self._update(optimizer, number - number % self.accumulate)
                 done += 1
         for _ in range(done - begun):  # Lightning counts the steps of its own wrapper only
             progress.increment_ready()
             progress.increment_completed()
-        self._count(seen)
+        self.tally.add(learned)
         if self.device.type == "cpu" or chunk.first // self._log_every % 10 == 0:
             self.raise_if_diverged()
 
@@ -208,7 +193,7 @@ class DistillationModule(pl.LightningModule):
             torch.cuda.default_generators[self.device.index or 0].manual_seed(seed)
         return seed
 
-    def _learn(self, batch: Batch, step: int, last: bool, seed: int, measured: bool) -> _Seen:
+    def _learn(self, batch: Batch, step: int, last: bool, seed: int, measured: bool) -> Seen:
         """Add the gradient of one batch."""
         student, said = self._ask(batch)
         teacher = said
@@ -233,10 +218,7 @@ class DistillationModule(pl.LightningModule):
             else:
                 with strategy.block_backward_sync():
                     self.manual_backward(loss)
-        told = None if said is None else said.logits.argmax(1)
-        predicted = student.logits.argmax(1)
-        credit = None if batch.scores is None else batch.scores.gather(1, predicted[:, None])[:, 0]
-        return _Seen(step, [*terms, total.detach()], predicted, told, batch.target, credit)
+        return seen(step, [*terms, total.detach()], student, said, batch)
 
     def _ask(self, batch: Batch) -> tuple[Outputs, Outputs | None]:
         """Return what student and teacher say of a batch, and of the further views that a term looks at."""
@@ -258,9 +240,7 @@ class DistillationModule(pl.LightningModule):
         if scaler is not None:
             scaler.unscale_(optimizer)
         if -first % self._log_every < self.accumulate:
-            gradients = [p.grad for p in self.parameters() if p.grad is not None]
-            self.sums[-2] += torch.nn.utils.get_total_norm(gradients)
-            self.sums[-1] += 1
+            self.tally.norm(self.parameters())
         norm = None if self.clip is None else self.clipper(self.parameters(), self.clip)
         if self._apart is not None:
             self._apart.hand_over(self.trainer.strategy, norm, self.clip)
@@ -275,31 +255,6 @@ class DistillationModule(pl.LightningModule):
         if torch.is_autocast_enabled(self.device.type):
             torch.clear_autocast_cache()  # of casts of the weights as they were
 
-    @torch.no_grad()
-    def _count(self, seen: Sequence[_Seen]) -> None:
-        """Add what a chunk showed to the sums of the epoch."""
-        if not seen:
-            return
-        values = torch.stack([value for one in seen for value in one.values]).view(len(seen), -1)
-        sizes = torch.tensor([len(one.target) for one in seen], dtype=torch.float64).to(self.device, non_blocking=True)
-        predicted, target = torch.cat([one.predicted for one in seen]), torch.cat([one.target for one in seen])
-        credits = [one.credit for one in seen if one.credit is not None]
-        correct = torch.cat(credits).double().sum() if credits else (predicted == target).sum()
-        asked = [one for one in seen if one.told is not None]
-        zero = torch.zeros_like(correct)
-        agree, answered = zero, 0
-        if asked:
-            told = torch.cat([one.told for one in asked if one.told is not None])
-            agree = (torch.cat([one.predicted for one in asked]) == told).sum()
-            answered = len(told)
-        counts = torch.stack([correct, agree, zero + answered, zero + len(target)])
-        self.sums[: values.shape[1] + 4] += torch.cat([(values.double() * sizes[:, None]).sum(0), counts.double()])
-        steps = torch.tensor([one.step for one in seen]).to(self.device, non_blocking=True)
-        never = torch.iinfo(torch.int64).max
-        first = torch.where(values.isfinite(), never, steps[:, None]).min(0).values
-        found = (self.first_bad < 0) & (first < never)
-        self.first_bad = torch.where(found, first, self.first_bad)
-
     def waited(self, seconds: float, cpu_seconds: float) -> None:
         """Leave out of the record a time in which this training did nothing, and what others computed in it."""
         self._started += seconds
@@ -311,23 +266,13 @@ class DistillationModule(pl.LightningModule):
         Raises:
             DivergenceError: names the term that was first NaN or infinite, and the step.
         """
-        steps = self.first_bad.tolist()
-        bad = [(step, name) for step, name in zip(steps, [*self.objective.names, "total"], strict=True) if step >= 0]
-        if bad:
-            step, name = min(bad, key=lambda b: (b[0], b[1] == "total"))
-            raise DivergenceError(f"loss/{name} is not finite at step {step} (epoch {self.current_epoch + 1})")
+        bad = self.tally.diverged()
+        if bad is not None:
+            raise DivergenceError(f"loss/{bad[0]} is not finite at step {bad[1]} (epoch {self.current_epoch + 1})")
 
     def on_train_epoch_end(self) -> None:
         self.raise_if_diverged()
-        sums = self.trainer.strategy.reduce(self.sums.clone(), reduce_op="sum")
-        assert isinstance(sums, Tensor)
-        *terms, total, correct, agree, seen, count, norm, norms = sums.tolist()
-        row = {f"loss/{k}": v / count for k, v in zip(self.objective.names, terms, strict=True)}
-        row |= {"train/loss": total / count, "train/accuracy": 100 * correct / count}
-        if seen:
-            row["train/agreement"] = 100 * agree / seen
-        if norms:
-            row["train/grad_norm"] = norm / norms
+        row = self.tally.take(self.trainer.strategy)
         row |= self.pulls.take(self.trainer.strategy) if self.term_gradients else {}
         row |= {f"schedule/{k}": v for k, v in self.objective.values.items()}
         for key, temperature in self.objective.adaptive.items():
@@ -342,7 +287,6 @@ class DistillationModule(pl.LightningModule):
         self.log_dict({k: torch.tensor(v, dtype=torch.float32) for k, v in row.items() if k not in self._row})
         self.seconds, self.cpu_seconds = perf_counter() - self._started, process_time() - self._cpu
         self.history.append({"epoch": self.current_epoch + 1, "step": self.global_step, "seconds": self.seconds, **row})
-        self.sums.zero_()
         self._row = {}
         for found in self.trainer.lr_scheduler_configs:
             scheduler = found.scheduler
@@ -352,23 +296,12 @@ class DistillationModule(pl.LightningModule):
     # -- evaluation -----------------------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
-        self._eval = {name: torch.zeros(6, dtype=torch.float64, device=self.device) for name in self.eval_names}
+        self._eval = {name: torch.zeros(MARKS, dtype=torch.float64, device=self.device) for name in self.eval_names}
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Count correct answers, the negative log-likelihood, and looks at what was asked about, of one split."""
         student = self.student(batch.inputs, batch.text)
-        logits = student.logits.float()
-        predicted = logits.argmax(1)
-        if batch.scores is None:
-            correct = (predicted == batch.target).sum()
-            nll = F.cross_entropy(logits, batch.target, reduction="sum")
-            size = known = torch.full_like(nll, len(batch.target))
-        else:  # where no answer has credit there is no target either
-            correct, answered = batch.scores.gather(1, predicted[:, None]).sum(), batch.scores.amax(1) > 0
-            nll = (F.cross_entropy(logits, batch.target, reduction="none") * answered).sum()
-            size, known = torch.full_like(nll, len(batch.target)), answered.sum()
-        counted = torch.stack([correct, nll, size, known])
-        self._eval[self.eval_names[dataloader_idx]] += torch.cat([counted, pointed(student, batch.box, nll)]).double()
+        self._eval[self.eval_names[dataloader_idx]] += marks(student, batch)
         self.looked(student, batch, batch_idx, dataloader_idx)
 
     def looked(self, student: Outputs, batch: Batch, batch_idx: int, dataloader_idx: int) -> None:
@@ -382,10 +315,7 @@ class DistillationModule(pl.LightningModule):
         for name, counts in self._eval.items():
             sums = self.trainer.strategy.reduce(counts, reduce_op="sum")
             assert isinstance(sums, Tensor)
-            correct, nll, size, known, hit, boxed = sums.tolist()
-            self._row |= {f"{name}/accuracy": 100 * correct / size, f"{name}/nll": nll / max(known, 1)}
-            if boxed:
-                self._row[f"{name}/pointing"] = 100 * hit / boxed
+            self._row |= mark(name, sums)
         self.log_dict({k: torch.tensor(v, dtype=torch.float32) for k, v in self._row.items()})
 
     # -- checkpoint -----------------------------------------------------------------------------------------------
@@ -397,7 +327,7 @@ class DistillationModule(pl.LightningModule):
             "history": self.history,
             "seconds": perf_counter() - self._started,
             "cpu_seconds": process_time() - self._cpu,
-            "sums": self.sums.cpu(),
+            "sums": self.tally.sums.cpu(),
             "pulls": self.pulls.sums.cpu(),
         }
 
@@ -405,5 +335,5 @@ class DistillationModule(pl.LightningModule):
         kept = checkpoint["distill"]
         self.history = list(kept["history"])
         self.seconds, self.cpu_seconds = float(kept["seconds"]), float(kept.get("cpu_seconds", 0.0))
-        self.sums = kept["sums"].to(self.device)
+        self.tally.sums = kept["sums"].to(self.device)
         self.pulls.sums = kept.get("pulls", self.pulls.sums).to(self.device)  # older checkpoints have none
