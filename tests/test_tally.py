@@ -37,7 +37,7 @@ def values(*numbers: float) -> list[Tensor]:
 def test_tally__means_over_samples() -> None:
     tally: Any = Tally(["ce", "kd"])
     tally.add([seen(0, values(1.0, 4.0, 5.0), says(0, 1), says(0, 0), batch([0, 2]))])
-    tally.add([seen(1, values(2.0, 0.0, 2.0), says(1, 1, 1), None, batch([1, 1, 0])), ])  # fmt: skip
+    tally.add([seen(1, values(2.0, 0.0, 2.0), says(1, 1, 1), None, batch([1, 1, 0]))])
     tally.add([])
     weight = torch.nn.Parameter(torch.zeros(2))
     weight.grad = torch.tensor([3.0, 4.0])
