@@ -63,6 +63,7 @@ def test_run__leaves_a_folder_that_teaches_with_equal_outputs(trained: Path) -> 
     assert parts.teachers["clip"].identity()["scale"] == f"{anchors.scale:.9g}"
 
 
+@pytest.mark.slow
 def test_run__one_command_trains_the_teacher_and_the_student(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     cfg = compose([*DATA, *TAUGHT, f"out={tmp_path}"])

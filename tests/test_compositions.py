@@ -47,6 +47,7 @@ def test_problems__none_in_what_is_shipped(group: str, name: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", options("dataset"))
+@pytest.mark.slow
 def test_dataset__augmentation_and_mixing_are_chosen_and_changed(name: str) -> None:
     needed = [o for o in NEEDED.get(name, []) if o.startswith("dataset.")]
     plain = compose([f"dataset={name}", *needed])["dataset"]

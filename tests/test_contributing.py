@@ -20,6 +20,7 @@ def test_examples__there_is_one_for_each_kind() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.slow
 def test_examples__work_as_they_stand(command: str, importable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path, content in FILES:
         (importable / path).parent.mkdir(parents=True, exist_ok=True)

@@ -30,6 +30,7 @@ def settled(network: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.slow
 def test_fold__logits_and_every_published_tap_stay(name: str) -> None:
     torch.manual_seed(0)
     network = settled(build(resolved(compose([f"student={name}", "dataset=cifar100"]))["student"], "student"))

@@ -240,6 +240,7 @@ class TestSweep:
         assert entry[:3] == ["${env}", "distill", "train"]
         return [*entry[3:], *arguments]
 
+    @pytest.mark.slow
     def test_command__composes_and_has_the_values(self) -> None:
         found = look(parsed(self.words()), checks=False)
         assert found.mistakes == []

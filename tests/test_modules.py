@@ -183,6 +183,7 @@ def test_training__a_nan_names_term_and_step_and_keeps_the_last_good_checkpoint(
     ],
     ids=lambda o: o[0],
 )
+@pytest.mark.slow
 def test_training__lightning_options_work(overrides: list[str], tmp_path: Path) -> None:
     record = fit(config(*overrides, f"out={tmp_path}"), [], "option")
     row = record["history"][-1]

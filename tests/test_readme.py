@@ -18,6 +18,7 @@ SHOWN = [line for text in TEXTS for line in COMMAND.findall(text)]
 
 
 @pytest.mark.parametrize("line", SHOWN)
+@pytest.mark.slow
 def test_commands__compose(line: str) -> None:
     if "optuna" in line or "+search" in line:
         pytest.importorskip("optuna", reason="the extra distill[optuna] is not installed")

@@ -84,6 +84,7 @@ SLOW = [pytest.param(step, marks=pytest.mark.slow) for step in (1, 8, 9, 10, 14)
 
 
 @pytest.mark.parametrize("step", [3, 5, 15, *SLOW])
+@pytest.mark.slow
 def test_fit__killed_and_started_again_is_bit_identical(
     unbroken: tuple[list[str], dict, dict], tmp_path: Path, step: int
 ) -> None:

@@ -100,6 +100,7 @@ def test_fill__two_processes_compute_every_record_once(tmp_path: Path, how: str)
         assert cached.forwards == 0
 
 
+@pytest.mark.slow
 def test_fill__ahead_and_lazily_at_the_same_time(tmp_path: Path) -> None:
     ahead, lazy = start("ahead", tmp_path, seconds=0.02), start("lazy", tmp_path, seconds=0.02)
     shares = forwards(ahead, tmp_path), forwards(lazy, tmp_path)

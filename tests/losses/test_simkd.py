@@ -91,6 +91,7 @@ def test_assemble__the_classifier_is_the_teachers_as_it_computes(precision: str)
     assert mine is not other
 
 
+@pytest.mark.slow
 def test_fit__trains_the_projector_and_ships_it_with_the_classifier(tmp_path: Path) -> None:
     cfg = config("resnet8", "wrn_16_1", f"out={tmp_path}")
     before = {k: v.clone() for k, v in assemble(cfg).student.network.state_dict().items()}

@@ -242,6 +242,7 @@ def test_wide_resnet__wrong_depth_is_refused(depth):
 
 
 @pytest.mark.parametrize("name", SIZES)
+@pytest.mark.slow
 def test_configs__are_student_and_teacher_of_the_same_network(name):
     cfg = resolved(compose(["dataset=cifar100", f"student={name}", f"teacher=[{name}]"]))
     target = f"distill.networks.cifar.{family(name)}.{name}"

@@ -39,6 +39,7 @@ def config(out: Path, *overrides: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("more", [[], pytest.param(["ema_decay=0.9", *BOTH], marks=pytest.mark.slow)], ids=str)
+@pytest.mark.slow
 def test_fit__killed_and_started_again_is_bit_identical(more: list[str], tmp_path: Path) -> None:
     torch.set_num_threads(1)
     cfg = config(tmp_path / "whole", *more)
