@@ -48,7 +48,8 @@ class CLIPEnsemble(Embedded):
     In a distributed run each process compares the samples of all.
 
     Args:
-        teachers: names of the teachers to learn from.
+        teachers: names of the teachers to learn from: the only one, or two and more of them. One of several is taught
+            from by ``clip_relation``, whose taps name it.
         image_tap: name of the image embedding, a vector, in the student and in every teacher.
         text_tap: name of the embedding of the captions, likewise.
         scale_tap: name of the student's s, one number a sample.
@@ -97,6 +98,11 @@ class CLIPEnsemble(Embedded):
 
     def meet(self, data: TrainingSet) -> None:
         if self.scale is None:
+            unknown = [name for name in self.teachers if data.anchors and name not in data.anchors]
+            if unknown:
+                raise ValueError(
+                    f"teachers: {unknown[0]!r} is no image-text teacher here; choose of {', '.join(data.anchors)}"
+                )
             self.scales = tuple(class_vectors(data, image).scale for image, _ in self._pairs())
         else:
             self.scales = (self.scale,) * len(self.teachers)

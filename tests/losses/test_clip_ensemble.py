@@ -119,6 +119,8 @@ def test_prepare__wrong_taps() -> None:
         loss_of().prepare(mine, {"logits": Spec((3,))})
     with pytest.raises(ValueError, match="the teacher embeds no text"):
         CLIPEnsemble(["a"]).meet(TrainingSet(torch.zeros(4, dtype=torch.long), 2))
+    with pytest.raises(ValueError, match="teachers: 'c' is no image-text teacher here; choose of a"):
+        CLIPEnsemble(["c"]).meet(TrainingSet(torch.zeros(4, dtype=torch.long), 2, {"a": Anchors(torch.eye(2), 5.0)}))
 
 
 def part_of(part: slice) -> tuple[Tensor, Tensor]:
