@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from distill.losses.base import find_spec, require_positive, require_teacher
+from distill.losses.clip_relation import relation
 from distill.losses.contrastive import Embedded
 from distill.losses.gathering import gather
 from distill.losses.image_text import class_vectors
-from distill.losses.soft import divergence
 from distill.losses.tap_pair import full_precision, unit
 from distill.outputs import Batch, Outputs, Specs, TrainingSet
 
@@ -35,11 +35,7 @@ def clip_ensemble(scores: Tensor, teachers: Sequence[Tensor]) -> Tensor:
         scores: of the student ``(N, N)``, cosines of images (rows) and captions times s.
         teachers: of each teacher ``(N, N)``, likewise.
     """
-    images, texts = scores.log_softmax(1), scores.T.log_softmax(1)
-    found = [
-        (divergence(images, other.log_softmax(1)) + divergence(texts, other.T.log_softmax(1))) / 2 for other in teachers
-    ]
-    return torch.stack(found).mean()
+    return torch.stack([relation(scores, other) for other in teachers]).mean()
 
 
 class CLIPEnsemble(Embedded):

@@ -19,16 +19,25 @@ from distill.losses.tap_pair import full_precision
 from distill.outputs import Batch, Outputs
 
 
-def clip_relation(vectors: Embedded, scale: float) -> Tensor:
+def relation(student: Tensor, teacher: Tensor) -> Tensor:
     """Return the divergence from the teacher's to the student's relations, of images and of texts.
+
+    Args:
+        student: cosines of images (rows) and texts times s ``(N, N)``.
+        teacher: likewise.
+    """
+    images = divergence(student.log_softmax(1), teacher.log_softmax(1))
+    return (images + divergence(student.T.log_softmax(1), teacher.T.log_softmax(1))) / 2
+
+
+def clip_relation(vectors: Embedded, scale: float) -> Tensor:
+    """Return :func:`relation` of the samples of a batch.
 
     Args:
         vectors: of length 1 ``(N, D)``.
         scale: s, what cosines are multiplied by.
     """
-    mine, other = (scale * a @ b.T for a, b in ((vectors.image_s, vectors.text_s), (vectors.image_t, vectors.text_t)))
-    images = divergence(mine.log_softmax(1), other.log_softmax(1))
-    return (images + divergence(mine.T.log_softmax(1), other.T.log_softmax(1))) / 2
+    return relation(scale * vectors.image_s @ vectors.text_s.T, scale * vectors.image_t @ vectors.text_t.T)
 
 
 class CLIPRelation(ImageText):
