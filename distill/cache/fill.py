@@ -12,6 +12,7 @@ from torch import Tensor
 from distill.cache.store import BLOCK
 from distill.cache.teacher import Cached
 from distill.data.base import Views
+from distill.heap import keep_freed
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ def fill(cached: Cached, views: Views, batch_size: int, progress: Callable[[int,
         progress: told how many records were looked after so far, and how many there are.
     """
     began, before = perf_counter(), cached.forwards
+    if cached.device.type == "cpu":
+        keep_freed()
     store = cached.store
     members = _members(views.ids, store.blocks_per_view)
     total = store.manifest.views * sum(map(len, members))

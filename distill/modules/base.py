@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from distill.data.loader import Chunk
+from distill.heap import keep_freed
 from distill.modules.apart import Apart, Asks
 from distill.modules.controls import controlled
 from distill.modules.pulls import Pulls
@@ -136,6 +137,8 @@ class DistillationModule(pl.LightningModule):
         return [optimizer], [{"scheduler": self.lr_scheduler_factory(optimizer), "interval": "epoch"}]
 
     def on_fit_start(self) -> None:
+        if self.device.type == "cpu":
+            keep_freed()
         self.tally.to(self.device)
         self.pulls.sums = self.pulls.sums.to(self.device)
 
