@@ -16,6 +16,7 @@ from distill.config import Config, ConfigError, build
 from distill.data.base import ImageData
 from distill.grafts import Graft, graft
 from distill.losses.base import Loss
+from distill.modules import graphs
 from distill.modules.apart import refused
 from distill.modules.base import DistillationModule
 from distill.modules.cross_modal import MAP, CrossModal
@@ -270,6 +271,8 @@ def _module(
 ) -> DistillationModule:
     optimizer = build(cfg["optimizer"], "optimizer", partial=True)
     reason = refused(optimizer, cfg["trainer"], cfg["compile"])
+    if reason is None and cfg["graph"]:
+        reason = graphs.refused(cfg, objective, optimizer)
     if reason is not None:
         raise ConfigError([reason])
     settings = {
@@ -285,6 +288,7 @@ def _module(
         "clip_algorithm": cfg["trainer"].get("gradient_clip_algorithm") or "norm",
         "control": cfg["control"],
         "term_gradients": cfg["term_gradients"],
+        "graph": cfg["graph"],
     }
     if not teachers:
         if objective.reads_teacher:

@@ -80,6 +80,7 @@ class Root:
     rerun: bool = False  # train again what is already complete
     quiet: bool = False  # lines for a log instead of a progress bar
     compile: bool = False  # torch.compile the student
+    graph: bool = False  # on a GPU: record a training step as a CUDA graph and replay it
     channels_last: bool = True  # memory layout that convolutions are faster with; results differ by rounding only
     ema_decay: float | None = None  # exponential moving average of the student's weights; null for none
     schedule_interval: Interval = Interval.epoch  # how often schedules move: epoch or step

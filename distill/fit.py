@@ -75,7 +75,7 @@ def identity(cfg: Config) -> Config:
     own = {"teacher": teachers, "data_seed": cfg["seed"] if cfg["data_seed"] is None else cfg["data_seed"]}
     if kept.get("control", "none") == "none" or not teachers:
         kept.pop("control", None)  # runs from before there were controls are still found
-    for name in ("corruptions", "unseen_classes"):
+    for name in ("corruptions", "unseen_classes", "graph"):
         if not kept.get(name):
             kept.pop(name, None)
     kept["loss"] = {name: _without_defaults(node) for name, node in cfg["loss"].items()}

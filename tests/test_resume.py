@@ -4,6 +4,7 @@ import itertools
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,19 @@ def killed_at(step: int, kind: int, cfg: dict[str, Any]) -> int | None:
 
     def child() -> None:
         torch.set_num_threads(1)
-        update, done = DistillationModule._update, itertools.count(1)
+        done = itertools.count(1)
 
-        def then_signal(self: DistillationModule, *rest: Any) -> None:
-            update(self, *rest)
-            if next(done) == step:
-                os.kill(os.getpid(), kind)
+        def then_signal(whole: Callable[..., Any]) -> Callable[..., Any]:
+            def taken(self: DistillationModule, *rest: Any) -> Any:
+                found = whole(self, *rest)
+                if next(done) == step:
+                    os.kill(os.getpid(), kind)
+                return found
 
-        DistillationModule._update = then_signal  # type: ignore[method-assign]
+            return taken
+
+        for name in ("_update", "_replayed"):  # a step by itself, and one by a recording
+            setattr(DistillationModule, name, then_signal(getattr(DistillationModule, name)))
         try:
             fit(cfg, [], "killed")
         except Interrupted:

@@ -23,6 +23,7 @@ OURS: dict[str, tuple[float | None, list[str]]] = {
     "distill, bf16, cached": (0.22, [BF16, "cache=on"]),
 }
 """Target beside each peer, and overrides, of each way of ours to train."""
+GRAPH = "graph=true"
 
 
 def measure(options: argparse.Namespace) -> Measured:
@@ -31,12 +32,17 @@ def measure(options: argparse.Namespace) -> Measured:
     Inside are: starting the workers of a loader that has some, loading, augmentation, forward and backward passes,
     optimizer, and what each side logs and saves in a step and at the end of an epoch. Left out are: importing, making
     networks, reading the data, evaluation, and the first steps, which warm up. Our cache is full when it is timed.
+
+    On a GPU (``trainer.accelerator=gpu``) each way of ours is also timed with recorded steps.
     """
     from distill.config import compose, resolved
 
     prepare(options)
-    steps, found = options.steps or 8, peers.named(options.peer)
-    ours = {name: way for name, way in OURS.items() if BF16 not in way[1] or _computes_bf16()}
+    gpu = compose([*PAIR, *options.overrides])["trainer"]["accelerator"] in ("gpu", "cuda")
+    steps, found = options.steps or (200 if gpu else 8), peers.named(options.peer)
+    ours = {name: way for name, way in OURS.items() if BF16 not in way[1] or gpu or _computes_bf16()}
+    if gpu:
+        ours |= {f"{name}, graph": (None, [*own, GRAPH]) for name, (_, own) in ours.items()}
     sides: dict[str, Callable[[], float]] = {}
     losses: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -50,7 +56,8 @@ def measure(options: argparse.Namespace) -> Measured:
             plain = resolved(cfg)
             _save(plain, 1 + steps, images)
             for name, clone in found.items():
-                sides[name] = partial(_peer, name, _work(plain, clone, steps), images, losses)
+                work = _work(plain, clone, steps)._replace(device="cuda" if gpu else "cpu")
+                sides[name] = partial(_peer, name, work, images, losses)
         rounds = alternate(sides, options.rounds)
     ratios: list[tuple[str, str, str, float | None]] = [
         (f"{name} / {peer}", name, peer, target) for peer in found for name, (target, _) in ours.items()

@@ -27,10 +27,13 @@ class Loss(nn.Module, ABC):
     Attributes:
         reads_teacher: False for losses such as cross-entropy that need no teacher; then ``teacher`` may be None.
         mixes: False for losses that ask for the one class of each image, which a mixed image has not.
+        recordable: False for losses whose next computation Python decides, such as by a number read from a tensor;
+            all others can be part of a recorded step (``graph=true``): they change tensors in place, if any.
     """
 
     reads_teacher: ClassVar[bool] = True
     mixes: ClassVar[bool] = True
+    recordable: ClassVar[bool] = True
 
     def __init__(self) -> None:
         # without this a loss that has no argument would show the *args, **kwargs of nn.Module as its schema

@@ -10,6 +10,7 @@ again, which is the sum; ``mean`` leaves that out. A mixed image has no credit o
 
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -62,5 +63,5 @@ class BCE(Loss):
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
         credit = batch.scores
         if credit is None:
-            credit = F.one_hot(batch.target, student.logits.shape[1])
+            credit = torch.zeros_like(student.logits).scatter_(1, batch.target[:, None], 1)
         return bce(student.logits, credit, self.scale)

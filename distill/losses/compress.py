@@ -60,6 +60,7 @@ class CompRess(TapPair):
         ValueError: when an argument is out of range.
     """
 
+    recordable = False  # the host keeps the place in the queue
     connector: nn.Module
 
     def __init__(

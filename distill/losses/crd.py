@@ -78,6 +78,7 @@ class CRD(TapPair):
     """
 
     mixes = False
+    recordable = False  # each step draws by its number
     embed_student: nn.Module
     embed_teacher: nn.Module
     bank_student: Memory

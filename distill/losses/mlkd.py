@@ -34,7 +34,7 @@ class Levels(NamedTuple):
     classes: Tensor
 
 
-def levels(student: Tensor, teacher: Tensor, temperatures: Sequence[float]) -> Levels:
+def levels(student: Tensor, teacher: Tensor, temperatures: Sequence[float] | Tensor) -> Levels:
     """Return the three levels of one view.
 
     Args:
@@ -42,7 +42,7 @@ def levels(student: Tensor, teacher: Tensor, temperatures: Sequence[float]) -> L
         teacher: logits ``(N, K)``; receives no gradient.
         temperatures: all above 0.
     """
-    t = torch.tensor(temperatures, dtype=torch.float32, device=student.device).view(-1, 1, 1)
+    t = torch.as_tensor(temperatures, dtype=torch.float32, device=student.device).view(-1, 1, 1)
     log_s = F.log_softmax(student.float() / t, dim=2)
     log_t = F.log_softmax(teacher.detach().float() / t, dim=2)
     p_s, p_t = log_s.exp(), log_t.exp()
@@ -55,7 +55,10 @@ def levels(student: Tensor, teacher: Tensor, temperatures: Sequence[float]) -> L
 
 
 def mlkd(
-    weak: tuple[Tensor, Tensor], strong: tuple[Tensor, Tensor], temperatures: Sequence[float], strict: bool = False
+    weak: tuple[Tensor, Tensor],
+    strong: tuple[Tensor, Tensor],
+    temperatures: Sequence[float] | Tensor,
+    strict: bool = False,
 ) -> Tensor:
     """Return the sum over levels, temperatures and views.
 
@@ -94,6 +97,7 @@ class MLKD(Loss):
     """
 
     mixes: ClassVar[bool] = False
+    temperatures: Tensor
 
     def __init__(
         self,
@@ -106,7 +110,7 @@ class MLKD(Loss):
         super().__init__()
         if not temperatures or not min(temperatures) > 0:
             raise ValueError(f"temperatures must be numbers above 0, at least one of them, got {temperatures}")
-        self.temperatures = [float(t) for t in temperatures]
+        self.register_buffer("temperatures", torch.tensor([float(t) for t in temperatures]), persistent=False)
         self.augment = RandAugment(num_ops, magnitude)
         self.strong_ce = strong_ce
         self.strict_reference = strict_reference

@@ -53,6 +53,8 @@ class OFD(Paired):
         ValueError: when the numbers of taps differ, or decay or the number of batches is not above 0.
     """
 
+    recordable = False  # the host counts the batches that margins come from
+
     def __init__(
         self,
         student_taps: Sequence[str] = ("stage1_preact", "stage2_preact", "stage3_preact"),

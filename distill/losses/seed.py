@@ -56,6 +56,7 @@ class SEED(TapPair):
         ValueError: when a temperature is not above 0 or the queue holds nothing.
     """
 
+    recordable = False  # the host keeps the place in the queue
     connector: nn.Module
 
     def __init__(

@@ -22,6 +22,7 @@ from distill.data.loader import Chunk
 from distill.heap import keep_freed
 from distill.modules.apart import Apart, Asks
 from distill.modules.controls import controlled
+from distill.modules.graphs import Given, Graphs, decided, make_recordable
 from distill.modules.pulls import Pulls
 from distill.modules.tally import MARKS, Seen, Tally, mark, marks, seen
 from distill.objective import Objective
@@ -76,9 +77,11 @@ class DistillationModule(pl.LightningModule):
         control: what the student is told instead of the teacher's outputs, see :mod:`distill.modules.controls`, or
             ``"none"``; agreement is with what the teacher said all the same.
         term_gradients: measure the gradient norm of each weighted term on the first batch of an epoch.
+        graph: record plain steps and replay them, see :mod:`distill.modules.graphs`.
 
     Attributes:
         history: one dict of plain numbers an epoch; part of the checkpoint.
+        graphs: what replays steps; None where each is taken by itself.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class DistillationModule(pl.LightningModule):
         clip_algorithm: str = "norm",
         control: str = "none",
         term_gradients: bool = False,
+        graph: bool = False,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -106,7 +110,8 @@ class DistillationModule(pl.LightningModule):
         self.seed = seed
         self.schedule_interval = schedule_interval
         self.accumulate, self.clip, self.clipper = accumulate, clip, CLIPPERS[clip_algorithm]
-        self.control, self.term_gradients = control, term_gradients
+        self.control, self.term_gradients, self.graph = control, term_gradients, graph
+        self.graphs: Graphs | None = None
         self.history: list[dict[str, float]] = []
         self.seconds = self.cpu_seconds = 0.0
         self.provenance: dict[str, Any] = {}
@@ -117,6 +122,12 @@ class DistillationModule(pl.LightningModule):
         self._apart: Apart | None = None
         self._started, self._cpu = perf_counter(), process_time()
         self._log_every = 1
+        self._full = 0
+
+    @property
+    def teaches_on_device(self) -> bool:
+        """Whether :meth:`teach` is arithmetic on the device and nothing else, so that a recorded step can ask it."""
+        return False
 
     def prefetch(self, batches: Sequence[Batch]) -> None:
         """Let teachers look several batches up at once, before :meth:`teach` is called with each."""
@@ -141,6 +152,7 @@ class DistillationModule(pl.LightningModule):
             keep_freed()
         self.tally.to(self.device)
         self.pulls.sums = self.pulls.sums.to(self.device)
+        self.graphs, self._full = Graphs(self._whole, self.device) if self.graph else None, 0
 
     def on_train_start(self) -> None:
         self._started, self._cpu = perf_counter() - self.seconds, process_time() - self.cpu_seconds
@@ -176,10 +188,14 @@ class DistillationModule(pl.LightningModule):
                 steps = -(-chunk.total // self.accumulate) * (self.trainer.max_epochs or 1)
                 self._set_progress(done / max((steps if limit < 0 else min(steps, limit)) - 1, 1))
             last = (number + 1) % self.accumulate == 0 or number + 1 == chunk.total
-            learned.append(self._learn(batch, done, last, seed, number == 0 and self.term_gradients))
-            if last:
-                self._update(optimizer, number - number % self.accumulate)
-                done += 1
+            if self._replayable(batch, number):
+                learned.append(self._replayed(batch, done, number))
+            else:
+                given = Given(batch, *self.objective.expand(batch))
+                learned.append(self._learn(given, done, last, seed, number == 0 and self.term_gradients))
+                if last:
+                    self._update(optimizer, number - number % self.accumulate)
+            done += last
         for _ in range(done - begun):  # Lightning counts the steps of its own wrapper only
             progress.increment_ready()
             progress.increment_completed()
@@ -196,14 +212,41 @@ class DistillationModule(pl.LightningModule):
             torch.cuda.default_generators[self.device.index or 0].manual_seed(seed)
         return seed
 
-    def _learn(self, batch: Batch, step: int, last: bool, seed: int, measured: bool) -> Seen:
+    def _replayable(self, batch: Batch, number: int) -> bool:
+        """Whether a step is a plain one of a full batch, after one that was taken by itself."""
+        if self.graphs is None:
+            return False
+        known, self._full = self._full, max(self._full, len(batch.target))
+        return len(batch.target) == known and number % self._log_every != 0
+
+    def _replayed(self, batch: Batch, step: int, number: int) -> Seen:
+        """Take a plain optimizer step by a recording."""
+        assert self.graphs is not None
+        optimizer = self.trainer.optimizers[0]
+        make_recordable(optimizer)
+        given = Given(batch, *self.objective.expand(batch))
+        if self.objective.reads_teacher and not self.teaches_on_device:
+            given = given._replace(told=self._told(given))
+        values = decided(self.objective, optimizer, self.current_epoch)
+        return self.graphs.take(given, values, lambda: self._reseed(step, number))._replace(step=step)
+
+    def _whole(self, given: Given) -> Seen:
+        seen = self._learn(given, 0, True, 0, False)
+        self._step(self.trainer.optimizers[0])
+        return seen
+
+    def _learn(self, given: Given, step: int, last: bool, seed: int, measured: bool) -> Seen:
         """Add the gradient of one batch."""
-        student, said = self._ask(batch)
+        student = self.student(given.shown.inputs, given.shown.text)
+        student = student.divided(given.views) if given.views else student
+        said = given.told
+        if said is None and self.objective.reads_teacher:
+            said = self._told(given)
         teacher = said
         if said is not None and self.control != "none":
             teacher = controlled(said, self.control, seed ^ 0x5DEECE66)  # not the stream that dropout draws from
         parts: dict[str, Tensor] | None = {} if measured or self._apart is not None else None
-        total, terms = self.objective(student, teacher, batch, parts)
+        total, terms = self.objective(student, teacher, given.batch, parts)
         loss = total / self.accumulate if self.accumulate > 1 else total
         strategy = self.trainer.strategy
         # gradients in the precision of the forward pass, not in what autocast would make of the backward one
@@ -221,16 +264,12 @@ class DistillationModule(pl.LightningModule):
             else:
                 with strategy.block_backward_sync():
                     self.manual_backward(loss)
-        return seen(step, [*terms, total.detach()], student, said, batch)
+        return seen(step, [*terms, total.detach()], student, said, given.batch)
 
-    def _ask(self, batch: Batch) -> tuple[Outputs, Outputs | None]:
-        """Return what student and teacher say of a batch, and of the further views that a term looks at."""
-        seen, views = self.objective.expand(batch)
-        student = self.student(seen.inputs, seen.text)
-        teacher = self.teach(seen) if self.objective.reads_teacher else None
-        if not views:
-            return student, teacher
-        return student.divided(views), None if teacher is None else teacher.divided(views)
+    def _told(self, given: Given) -> Outputs | None:
+        """Return what the teacher says of a batch, and of the further views that a term looks at."""
+        teacher = self.teach(given.shown)
+        return teacher.divided(given.views) if given.views and teacher is not None else teacher
 
     @property
     def _scaler(self) -> Any:
@@ -244,6 +283,10 @@ class DistillationModule(pl.LightningModule):
             scaler.unscale_(optimizer)
         if -first % self._log_every < self.accumulate:
             self.tally.norm(self.parameters())
+        self._step(optimizer)
+
+    def _step(self, optimizer: Optimizer) -> None:
+        scaler = self._scaler
         norm = None if self.clip is None else self.clipper(self.parameters(), self.clip)
         if self._apart is not None:
             self._apart.hand_over(self.trainer.strategy, norm, self.clip)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,10 +26,13 @@ def join(outputs: Mapping[str, Outputs], weights: Mapping[str, float], average: 
         Joined logits ``(N, K)`` in float32, and every feature under ``teacher/tap``.
     """
     total = sum(weights.values())
-    stacked = torch.stack([o.logits.float() for o in outputs.values()])
-    w = stacked.new_tensor([weights[name] / total for name in outputs]).view(-1, 1, 1)
-    mean = (w * stacked).sum(0)
-    logits = mean if average == "logits" else (F.log_softmax(stacked, -1) + w.log()).logsumexp(0)
+    shares = {name: weights[name] / total for name in outputs}  # numbers, which no device has to be sent
+    if average == "logits":
+        logits = torch.stack([shares[name] * o.logits.float() for name, o in outputs.items()]).sum(0)
+    else:
+        logs = {name: math.log(share) if share else -math.inf for name, share in shares.items()}
+        parts = [F.log_softmax(o.logits.float(), -1) + logs[name] for name, o in outputs.items()]
+        logits = torch.stack(parts).logsumexp(0)
     return Outputs(logits, {f"{name}/{tap}": f for name, o in outputs.items() for tap, f in o.features.items()})
 
 
@@ -49,6 +53,10 @@ class MultiTeacher(DistillationModule):
         self.teachers = dict(teachers)
         self.teacher_weights = dict(weights)
         self.average = average
+
+    @property
+    def teaches_on_device(self) -> bool:
+        return all(teacher.recordable for teacher in self.teachers.values())
 
     def on_fit_start(self) -> None:
         super().on_fit_start()

@@ -22,6 +22,10 @@ class SingleTeacher(DistillationModule):
         super().__init__(**settings)
         self.teacher = teacher
 
+    @property
+    def teaches_on_device(self) -> bool:
+        return self.teacher.recordable
+
     def on_fit_start(self) -> None:
         super().on_fit_start()
         self.teacher.to(self.device)

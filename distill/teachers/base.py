@@ -21,10 +21,12 @@ class Teacher(ABC):
     Attributes:
         network: what answers, for whoever reuses parts of it; None where there is none.
         dtype: of its arithmetic.
+        recordable: whether an answer is arithmetic on the device and nothing else, so that a CUDA graph can hold it.
     """
 
     network: nn.Module | None = None
     dtype: torch.dtype = torch.float32
+    recordable: bool = False
 
     def __deepcopy__(self, memo: dict[int, object]) -> Teacher:
         # weight averaging copies the module that holds a teacher; a teacher never changes, so one is enough

@@ -41,6 +41,7 @@ class Frozen(Teacher):
     """
 
     network: nn.Module
+    recordable = True
 
     def __init__(
         self,

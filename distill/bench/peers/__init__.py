@@ -1,7 +1,7 @@
 """Public code timed beside ours: each peer in a process of its own, from a clone that the user made.
 
 A module of this package imports a peer's own networks, loss, loop, transforms and loader settings; nothing of them is
-copied. Images come from memory in the place of torchvision's CIFAR-100, and everything stays on the CPU.
+copied. Images come from memory in the place of torchvision's CIFAR-100, and on a CPU ``cuda()`` does nothing.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Work(NamedTuple):
         batch_size: of a step.
         steps: that are timed.
         threads: of PyTorch.
+        device: ``"cpu"`` or ``"cuda"``.
     """
 
     folder: str
@@ -42,6 +43,7 @@ class Work(NamedTuple):
     batch_size: int
     steps: int
     threads: int
+    device: str = "cpu"
 
 
 def named(peers: Sequence[str]) -> dict[str, str]:
@@ -74,7 +76,8 @@ def ask(name: str, work: Work, images: Path) -> tuple[float, float]:
     from distill.config import ConfigError
 
     here = str(Path(__file__).parents[3])
-    env = {**environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": pathsep.join([here, environ.get("PYTHONPATH", "")])}
+    env = {**environ, "PYTHONPATH": pathsep.join([here, environ.get("PYTHONPATH", "")])}
+    env |= {"CUDA_VISIBLE_DEVICES": ""} if work.device == "cpu" else {}
     code = "from distill.bench.peers import child; child()"
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
@@ -99,6 +102,8 @@ def child() -> None:
     torch.manual_seed(0)
     sys.path.insert(0, work.folder)
     show = from_memory(images)
+    if work.device == "cpu":
+        torch.Tensor.cuda = torch.nn.Module.cuda = lambda self, *_, **__: self  # type: ignore[method-assign, assignment]
     make: Epochs = importlib.import_module(f"distill.bench.peers.{name}").epochs(work)
     losses: list[float] = []
 
@@ -114,9 +119,8 @@ def child() -> None:
 
 
 def from_memory(path: str) -> Callable[[int], None]:
-    """Have torchvision's CIFAR-100 hold images of a file, and ``cuda()`` do nothing; return what says how many."""
+    """Have torchvision's CIFAR-100 hold images of a file; return what says how many."""
     import numpy as np
-    import torch
     from torchvision.datasets import CIFAR10
 
     images, targets = np.load(path)["images"], np.load(path)["targets"].tolist()
@@ -132,5 +136,4 @@ def from_memory(path: str) -> Callable[[int], None]:
         shown = count
 
     CIFAR10.__init__ = init
-    torch.Tensor.cuda = torch.nn.Module.cuda = lambda self, *_, **__: self  # type: ignore[method-assign, assignment]
     return show

@@ -30,7 +30,7 @@ def epochs(work: Work) -> Epochs:
         cifar_model_dict[network_name(node)][0](num_classes=node["num_classes"])
         for node in (work.student, work.teacher)
     )
-    distiller = torch.nn.DataParallel(distiller_dict["KD"](student, teacher, CFG))
+    distiller = torch.nn.DataParallel(distiller_dict["KD"](student, teacher, CFG).cuda())
 
     base: Any = trainer_dict["base"]
 

@@ -32,7 +32,7 @@ def epochs(work: Work) -> Epochs:
         loader = get_cifar100_dataloaders(batch_size=work.batch_size, num_workers=8, is_instance=True)[0]
 
         def train() -> float:
-            networks = nn.ModuleList([student, teacher])
+            networks = nn.ModuleList([student, teacher]).cuda()
             return float(train_distill(1, loader, networks, criteria, optimizer, options)[1])
 
         return train

@@ -24,8 +24,8 @@ def epochs(work: Work) -> Epochs:
     from torchdistill.core.distillation import get_distillation_box
 
     train_one_epoch = runpy.run_path(str(Path(work.folder) / LOOP))["train_one_epoch"]
-    student, teacher = (make_network(node, "peer", None) for node in (work.student, work.teacher))
-    device = torch.device("cpu")
+    device = torch.device(work.device)
+    student, teacher = (make_network(node, "peer", None).to(device) for node in (work.student, work.teacher))
 
     def epoch(steps: int) -> Callable[[], float]:
         config = load_yaml_file(str(Path(work.folder) / CONFIG))
