@@ -21,7 +21,7 @@ PERCEPTRONS = [
 CASES = {
     "1 ms": (782, 1.15, [*TINY, *PERCEPTRONS, "dataset.batch_size=64"]),
     "5 ms": (200, 1.05, [*TINY, "student=digits_tiny", "teacher=[digits_cnn]", "teacher.digits_cnn.network.width=8",
-                         "dataset.batch_size=16"]),
+                         "dataset.batch_size=48"]),
     "resnet8x4": (6, 1.01, [*CIFAR, "student=resnet8x4", "teacher=[resnet32x4]", "dataset.batch_size=64"]),
 }  # fmt: skip
 """Steps of an epoch, target and config of each case."""
