@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Iterator
@@ -25,9 +26,15 @@ def _seeded() -> None:
         torch.default_generator.manual_seed(0)
 
 
+@pytest.fixture(scope="session")
+def _caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    base = tmp_path_factory.mktemp("caches")
+    return (base / str(number) for number in itertools.count())  # pytest would look at all of them to number the next
+
+
 @pytest.fixture(autouse=True)
-def _nothing_remembered(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DISTILL_CACHE", str(tmp_path_factory.mktemp("cache")))
+def _nothing_remembered(_caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISTILL_CACHE", str(next(_caches)))
 
 
 @pytest.fixture
