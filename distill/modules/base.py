@@ -223,7 +223,8 @@ class DistillationModule(pl.LightningModule):
         """Take a plain optimizer step by a recording."""
         assert self.graphs is not None
         optimizer = self.trainer.optimizers[0]
-        make_recordable(optimizer)
+        if not self.graphs.recordings:
+            make_recordable(optimizer)
         given = Given(batch, *self.objective.expand(batch))
         if self.objective.reads_teacher and not self.teaches_on_device:
             given = given._replace(told=self._told(given))
