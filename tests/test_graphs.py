@@ -68,16 +68,21 @@ def same(one: tuple[Record, dict[str, Tensor]], other: tuple[Record, dict[str, T
     [
         ([], 2),  # the temperature moves at every epoch
         (STILL, 1),
-        ([*STILL, "lr_scheduler=cosine"], 2),
-        (["optimizer=adamw"], 2),
         (DROPOUT, 2),
-        (["trainer.gradient_clip_val=0.1"], 2),
-        (["ema_decay=0.9"], 2),
-        (["cache=on"], 2),
-        (["trainer.precision=bf16-mixed"], 2),
-        (["dataset/mix=mixup"], 2),
-        (["teacher=[]", "loss=[ce]", "scheduler=[]"], 2),
-        (["scheduler=[cosine_temperature,warmup]", "loss.kd.weight=${scheduler.warmup}"], 2),
+        *(
+            pytest.param(overrides, 2, marks=pytest.mark.slow)
+            for overrides in (
+                [*STILL, "lr_scheduler=cosine"],
+                ["optimizer=adamw"],
+                ["trainer.gradient_clip_val=0.1"],
+                ["ema_decay=0.9"],
+                ["cache=on"],
+                ["trainer.precision=bf16-mixed"],
+                ["dataset/mix=mixup"],
+                ["teacher=[]", "loss=[ce]", "scheduler=[]"],
+                ["scheduler=[cosine_temperature,warmup]", "loss.kd.weight=${scheduler.warmup}"],
+            )
+        ),
     ],
     ids=str,
 )
@@ -90,6 +95,7 @@ def test_replay__gives_the_bits_of_a_step(
     assert (made[0].recordings, made[0].replays) == (recordings, 14)
 
 
+@pytest.mark.slow
 def test_replay__several_teachers(tmp_path: Path, made: list[Graphs]) -> None:
     two = ["teacher=[digits_cnn,resnet8]", "teacher.resnet8.checkpoint=built"]
     for average in ("logits", "probabilities"):
@@ -99,6 +105,7 @@ def test_replay__several_teachers(tmp_path: Path, made: list[Graphs]) -> None:
 
 
 @pytest.mark.parametrize("terms", ["ce", "ce,mlkd"])
+@pytest.mark.slow
 def test_replay__goes_on_after_a_kill(terms: str, tmp_path: Path) -> None:
     words = [f"loss=[{terms}]", "graph=true", "checkpoint_every=3", *DROPOUT]
     plain = [word for word in words if word != "graph=true"]

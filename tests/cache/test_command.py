@@ -66,6 +66,7 @@ def test_cache__trains_the_teacher_first(capsys: pytest.CaptureFixture[str]) -> 
         (["loss=[ce,kd,fitnet]", "loss.fitnet.teacher_tap=stage1"], "tap 'stage1' is"),
     ],
 )
+@pytest.mark.slow
 def test_cache__refuses(here: Path, typed: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cache", "trainer.accelerator=cpu", *([] if "teacher=[]" in typed else TINY), *typed]) == 2
     assert words in capsys.readouterr().err

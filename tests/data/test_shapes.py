@@ -199,6 +199,7 @@ def test_shapes__test_images_are_about_the_pairs_that_are_asked_for(asked: str, 
         (["dataset.shapes=[circle,ring]"], "set dataset.num_classes=12"),
     ],
 )
+@pytest.mark.slow
 def test_shapes__says_what_is_wrong(overrides: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         shapes(*overrides).verify()

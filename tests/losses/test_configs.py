@@ -110,6 +110,7 @@ def test_schedule_yaml__one_key_and_every_argument(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", LOSSES, ids=stem)
+@pytest.mark.slow
 def test_loss_yaml__composes_and_builds(path: Path, config) -> None:
     built = objective(config(f"loss=[{path.stem}]")["loss"])
     assert built.names == [path.stem]
