@@ -20,7 +20,8 @@ RESERVED = 1 << 30
 """Bytes of address space that are asked for at once, so that it can be said of all of them that they be large pages."""
 USUAL_PAD = 128 << 10
 """What glibc asks for beyond what it needs."""
-HUGE = 2 << 20
+SMALL, HUGE = 4 << 10, 2 << 20
+"""Bytes of the pages of most systems."""
 
 
 @cache
@@ -40,10 +41,11 @@ def keep_freed() -> bool:
     malloc.restype, free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
     if not (tell(MMAP_THRESHOLD, LARGEST) and tell(TRIM_THRESHOLD, (1 << 31) - 1)):
         return False
-    tell(TOP_PAD, RESERVED)
-    free(malloc(LARGEST - HUGE))  # too much for what is there, so that the heap grows
-    tell(TOP_PAD, USUAL_PAD)
-    _prefer_large_pages(library)
+    if mmap.PAGESIZE == SMALL:  # where pages are larger, the next size is 32 or 512 MiB
+        tell(TOP_PAD, RESERVED)
+        free(malloc(LARGEST - HUGE))  # too much for what is there, so that the heap grows
+        tell(TOP_PAD, USUAL_PAD)
+        _prefer_large_pages(library)
     return True
 
 

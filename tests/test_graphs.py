@@ -10,15 +10,18 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
+from hydra.utils import get_class
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from distill.assemble import assemble
-from distill.config import ConfigError, compose, resolved
+from distill.config import CONF, ConfigError, compose, resolved
 from distill.fit import LAST, STUDENT, fit, folder_of
 from distill.modules import graphs
 from distill.modules.graphs import Graphs, NotRecordable, make_recordable
 from distill.records import Record
+from distill.schedules.adaptive import Adaptive
 from tests.replaying import record
 from tests.test_resume import exact, killed_at
 
@@ -31,6 +34,10 @@ TEACHER = ["teacher=[digits_cnn]", "teacher.digits_cnn.checkpoint=built"]
 DROPOUT = [
     "student._target_=tests.networks_for_tests.dropout_mlp", "+student.hidden=32", "~student.width",
     "~student.channels",
+]  # fmt: skip
+ADAPTIVE = [
+    path for path in (CONF / "scheduler").glob("*_temperature.yaml")
+    if issubclass(get_class(yaml.safe_load(path.read_text())["temperature"]["_target_"]), Adaptive)
 ]  # fmt: skip
 STILL = ["scheduler=[]", "loss.kd.temperature=4", "lr_scheduler=constant"]
 
@@ -93,6 +100,14 @@ def test_replay__gives_the_bits_of_a_step(
     assert not made
     same(plain, trained(tmp_path / "graph", *overrides, "graph=true"))
     assert (made[0].recordings, made[0].replays) == (recordings, 14)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(path.stem for path in ADAPTIVE))
+def test_replay__temperatures_of_each_step(name: str, tmp_path: Path, made: list[Graphs]) -> None:
+    overrides = [f"scheduler=[{name}]", "trainer.max_epochs=3"]
+    same(trained(tmp_path / "plain", *overrides), trained(tmp_path / "graph", *overrides, "graph=true"))
+    assert made[0].replays == 21
 
 
 @pytest.mark.slow

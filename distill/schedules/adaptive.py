@@ -21,7 +21,8 @@ Heat = float | Tensor | tuple[Tensor, Tensor]
 class Adaptive(nn.Module, ABC):
     """Base of temperatures that are computed in every step.
 
-    Parameters that a subclass registers are trained by the optimizer of the student.
+    Parameters that a subclass registers are trained by the optimizer of the student. What a step changes beside them
+    are tensors, in place: a recorded step (``graph=true``) does to the same memory what it did when it was recorded.
 
     Attributes:
         low: no temperature is below it; above 0.

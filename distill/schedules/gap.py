@@ -67,9 +67,7 @@ class Gap(Adaptive):
         if self.first.device != gap.device:
             self.first = self.first.to(gap.device)
         if self.training:
-            self.first = torch.where(
-                self.first[1] < self.batches, self.first + torch.stack([gap, torch.ones_like(gap)]), self.first
-            )
+            self.first += torch.where(self.first[1] < self.batches, torch.stack([gap, torch.ones_like(gap)]), 0.0)
         reference = (self.first[0] / self.first[1].clamp(min=1)).clamp(min=TINY)
         return (self.low + (self.high - self.low) * (gap / reference).clamp(0, 1)).float()
 
