@@ -11,8 +11,10 @@ from distill.check import problems
 from distill.comparison import alone, teacher_config
 from distill.config import compose, fingerprint, resolved
 from distill.fit import fit, identity, label
-from distill.modules import base, tally
+from distill.modules import tally
 from distill.modules.controls import controlled, derangement
+from distill.modules.graphs import Given
+from distill.modules.steps import Steps
 from distill.outputs import Outputs
 from distill.together import fit_together
 
@@ -103,14 +105,14 @@ def test_fit__agreement_is_with_what_the_teacher_said(
         return learned(cls, *values)
 
     monkeypatch.setattr(tally.Seen, "__new__", kept)
-    teach = base.DistillationModule._learn
+    teach = Steps._learn
     answers: list[Tensor] = []
 
-    def watched(self: Any, batch: Any, *rest: Any) -> Any:
-        answers.append(self.teach(batch).logits.argmax(1))
-        return teach(self, batch, *rest)
+    def watched(self: Steps, given: Given, *rest: Any) -> Any:
+        answers.append(self.module.teach(given.batch).logits.argmax(1))
+        return teach(self, given, *rest)
 
-    monkeypatch.setattr(base.DistillationModule, "_learn", watched)
+    monkeypatch.setattr(Steps, "_learn", watched)
     record = fit(cfg, [], "controlled")
     assert all(torch.equal(told, answer) for (_, told), answer in zip(said, answers, strict=True))
     agreed = sum(int((own == told).sum()) for own, told in said[4:])

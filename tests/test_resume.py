@@ -4,7 +4,6 @@ import itertools
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,9 @@ from safetensors.torch import load_file
 from distill.comparison import alone
 from distill.config import compose, resolved
 from distill.fit import LAST, STUDENT, Interrupted, fit, folder_of
-from distill.modules.base import DistillationModule
+from distill.modules.steps import Steps
+from distill.modules.tally import Seen
+from distill.outputs import Batch
 from distill.records import RESULT, read_json
 
 SMALL = [
@@ -31,24 +32,22 @@ def config(out: Path, *overrides: str) -> dict[str, Any]:
     return resolved(cfg)
 
 
-def killed_at(step: int, kind: int, cfg: dict[str, Any]) -> int | None:
+def killed_at(kill_after: int, kind: int, cfg: dict[str, Any]) -> int | None:
     """Train in a child that sends itself a signal after an optimizer step; return its exit code."""
 
     def child() -> None:
         torch.set_num_threads(1)
         done = itertools.count(1)
 
-        def then_signal(whole: Callable[..., Any]) -> Callable[..., Any]:
-            def taken(self: DistillationModule, *rest: Any) -> Any:
-                found = whole(self, *rest)
-                if next(done) == step:
-                    os.kill(os.getpid(), kind)
-                return found
+        take = Steps.take
 
-            return taken
+        def then_signal(self: Steps, batch: Batch, step: int, number: int, total: int) -> Seen:
+            found = take(self, batch, step, number, total)
+            if self.ends(number, total) and next(done) == kill_after:
+                os.kill(os.getpid(), kind)
+            return found
 
-        for name in ("_update", "_replayed"):  # a step by itself, and one by a recording
-            setattr(DistillationModule, name, then_signal(getattr(DistillationModule, name)))
+        Steps.take = then_signal  # type: ignore[method-assign]
         try:
             fit(cfg, [], "killed")
         except Interrupted:

@@ -6,25 +6,21 @@ happens around each call costs 0.3 to 2 ms (measured in experiments/performance)
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter, process_time
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from distill.data.loader import Chunk
 from distill.heap import keep_freed
-from distill.modules.apart import Apart, Asks
-from distill.modules.controls import controlled
-from distill.modules.graphs import Given, Graphs, decided, make_recordable
 from distill.modules.pulls import Pulls
-from distill.modules.tally import MARKS, Seen, Tally, mark, marks, seen
+from distill.modules.steps import Steps
+from distill.modules.tally import MARKS, Seen, Tally, mark, marks
 from distill.objective import Objective
 from distill.outputs import Batch, Outputs
 from distill.schedules.base import Progress
@@ -37,9 +33,6 @@ CLIPPERS: dict[str, Callable[..., Any]] = {
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
-
-
-_AS_IS: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
 
 
 class DivergenceError(RuntimeError):
@@ -81,7 +74,7 @@ class DistillationModule(pl.LightningModule):
 
     Attributes:
         history: one dict of plain numbers an epoch; part of the checkpoint.
-        graphs: what replays steps; None where each is taken by itself.
+        steps: takes the optimizer steps, from the start of training on.
     """
 
     def __init__(
@@ -111,7 +104,7 @@ class DistillationModule(pl.LightningModule):
         self.schedule_interval = schedule_interval
         self.accumulate, self.clip, self.clipper = accumulate, clip, CLIPPERS[clip_algorithm]
         self.control, self.term_gradients, self.graph = control, term_gradients, graph
-        self.graphs: Graphs | None = None
+        self.steps: Steps | None = None
         self.history: list[dict[str, float]] = []
         self.seconds = self.cpu_seconds = 0.0
         self.provenance: dict[str, Any] = {}
@@ -119,10 +112,8 @@ class DistillationModule(pl.LightningModule):
         self.pulls = Pulls(objective.names)
         self._eval: dict[str, Tensor] = {}
         self._row: dict[str, float] = {}
-        self._apart: Apart | None = None
         self._started, self._cpu = perf_counter(), process_time()
         self._log_every = 1
-        self._full = 0
 
     @property
     def teaches_on_device(self) -> bool:
@@ -152,14 +143,11 @@ class DistillationModule(pl.LightningModule):
             keep_freed()
         self.tally.to(self.device)
         self.pulls.sums = self.pulls.sums.to(self.device)
-        self.graphs, self._full = Graphs(self._whole, self.device) if self.graph else None, 0
 
     def on_train_start(self) -> None:
         self._started, self._cpu = perf_counter() - self.seconds, process_time() - self.cpu_seconds
         self._log_every = max(int(vars(self.trainer)["log_every_n_steps"]), 1)
-        optimizer = self.trainer.optimizers[0]
-        if isinstance(optimizer, Asks) and self.objective.splits:
-            self._apart = Apart(optimizer, self.student)
+        self.steps = Steps(self, self._log_every)
         self.on_train_epoch_start()  # Lightning leaves it out where it goes on inside an epoch
 
     def on_train_epoch_start(self) -> None:
@@ -175,7 +163,7 @@ class DistillationModule(pl.LightningModule):
         """Take an optimizer step for each batch of a chunk, or for every ``accumulate`` batches."""
         if self.objective.reads_teacher:
             self.prefetch(chunk.batches)
-        optimizer = self.trainer.optimizers[0]
+        assert self.steps is not None
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         begun = done = progress.total.completed
         limit = self.trainer.max_steps
@@ -183,124 +171,17 @@ class DistillationModule(pl.LightningModule):
         for number, batch in enumerate(chunk.batches, chunk.first):
             if done == limit:
                 break
-            seed = self._reseed(done, number)
             if self.schedule_interval == "step":
                 steps = -(-chunk.total // self.accumulate) * (self.trainer.max_epochs or 1)
                 self._set_progress(done / max((steps if limit < 0 else min(steps, limit)) - 1, 1))
-            last = (number + 1) % self.accumulate == 0 or number + 1 == chunk.total
-            if self._replayable(batch, number):
-                learned.append(self._replayed(batch, done, number))
-            else:
-                given = Given(batch, *self.objective.expand(batch))
-                learned.append(self._learn(given, done, last, seed, number == 0 and self.term_gradients))
-                if last:
-                    self._update(optimizer, number - number % self.accumulate)
-            done += last
+            learned.append(self.steps.take(batch, done, number, chunk.total))
+            done += self.steps.ends(number, chunk.total)
         for _ in range(done - begun):  # Lightning counts the steps of its own wrapper only
             progress.increment_ready()
             progress.increment_completed()
         self.tally.add(learned)
         if self.device.type == "cpu" or chunk.first // self._log_every % 10 == 0:
             self.raise_if_diverged()
-
-    def _reseed(self, step: int, number: int) -> int:
-        # what dropout draws depends on the step alone, so that a resumed run draws it again; the generators
-        # themselves, because torch.manual_seed takes 180 us to visit every kind of device
-        seed = (self.seed + 1) * 1_000_003 + step * 4099 + number * 127 + self.global_rank
-        torch.default_generator.manual_seed(seed)
-        if self.device.type == "cuda":
-            torch.cuda.default_generators[self.device.index or 0].manual_seed(seed)
-        return seed
-
-    def _replayable(self, batch: Batch, number: int) -> bool:
-        """Whether a step is a plain one of a full batch, after one that was taken by itself."""
-        if self.graphs is None:
-            return False
-        known, self._full = self._full, max(self._full, len(batch.target))
-        return len(batch.target) == known and number % self._log_every != 0
-
-    def _replayed(self, batch: Batch, step: int, number: int) -> Seen:
-        """Take a plain optimizer step by a recording."""
-        assert self.graphs is not None
-        optimizer = self.trainer.optimizers[0]
-        if not self.graphs.recordings:
-            make_recordable(optimizer)
-        given = Given(batch, *self.objective.expand(batch))
-        if self.objective.reads_teacher and not self.teaches_on_device:
-            given = given._replace(told=self._told(given))
-        values = decided(self.objective, optimizer, self.current_epoch)
-        return self.graphs.take(given, values, lambda: self._reseed(step, number))._replace(step=step)
-
-    def _whole(self, given: Given) -> Seen:
-        seen = self._learn(given, 0, True, 0, False)
-        self._step(self.trainer.optimizers[0])
-        return seen
-
-    def _learn(self, given: Given, step: int, last: bool, seed: int, measured: bool) -> Seen:
-        """Add the gradient of one batch."""
-        student = self.student(given.shown.inputs, given.shown.text)
-        student = student.divided(given.views) if given.views else student
-        said = given.told
-        if said is None and self.objective.reads_teacher:
-            said = self._told(given)
-        teacher = said
-        if said is not None and self.control != "none":
-            teacher = controlled(said, self.control, seed ^ 0x5DEECE66)  # not the stream that dropout draws from
-        parts: dict[str, Tensor] | None = {} if measured or self._apart is not None else None
-        total, terms = self.objective(student, teacher, given.batch, parts)
-        loss = total / self.accumulate if self.accumulate > 1 else total
-        strategy = self.trainer.strategy
-        # gradients in the precision of the forward pass, not in what autocast would make of the backward one
-        with torch.autocast(self.device.type, enabled=False) if torch.is_autocast_enabled(self.device.type) else _AS_IS:
-            if parts and measured:
-                self.pulls.measure(parts, self.student, self._scaler)
-            if parts and self._apart is not None and self.objective.reads_teacher:
-                self._apart.add(self.objective.taught(parts) / self.accumulate)
-            if not loss.requires_grad:
-                pass  # every term has weight 0 for now
-            elif self.trainer.world_size == 1 and self._scaler is None:
-                loss.backward()
-            elif last or not isinstance(strategy, DDPStrategy):
-                self.manual_backward(loss)
-            else:
-                with strategy.block_backward_sync():
-                    self.manual_backward(loss)
-        return seen(step, [*terms, total.detach()], student, said, given.batch)
-
-    def _told(self, given: Given) -> Outputs | None:
-        """Return what the teacher says of a batch, and of the further views that a term looks at."""
-        teacher = self.teach(given.shown)
-        return teacher.divided(given.views) if given.views and teacher is not None else teacher
-
-    @property
-    def _scaler(self) -> Any:
-        """What scales losses in half precision; None in any other."""
-        return getattr(self.trainer.precision_plugin, "scaler", None)
-
-    def _update(self, optimizer: Optimizer, first: int) -> None:
-        """Take the optimizer step whose first batch is number ``first`` of the epoch."""
-        scaler = self._scaler
-        if scaler is not None:
-            scaler.unscale_(optimizer)
-        if -first % self._log_every < self.accumulate:
-            self.tally.norm(self.parameters())
-        self._step(optimizer)
-
-    def _step(self, optimizer: Optimizer) -> None:
-        scaler = self._scaler
-        norm = None if self.clip is None else self.clipper(self.parameters(), self.clip)
-        if self._apart is not None:
-            self._apart.hand_over(self.trainer.strategy, norm, self.clip)
-        if scaler is not None:
-            scaler.step(optimizer)
-            scaler.update()
-        else:
-            optimizer.step()
-        for group in optimizer.param_groups:  # what zero_grad does, in a tenth of the time
-            for parameter in group["params"]:
-                parameter.grad = None
-        if torch.is_autocast_enabled(self.device.type):
-            torch.clear_autocast_cache()  # of casts of the weights as they were
 
     def waited(self, seconds: float, cpu_seconds: float) -> None:
         """Leave out of the record a time in which this training did nothing, and what others computed in it."""
