@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from distill.assemble import assemble
+from distill.commands.train import explain
 from distill.config import CONF, ConfigError, compose, resolved
 from distill.fit import LAST, STUDENT, fit, folder_of
 from distill.modules import graphs
@@ -160,8 +161,11 @@ def test_refused__without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_record__a_network_that_asks_for_a_number_is_named(tmp_path: Path) -> None:
     student = ["student._target_=tests.networks_for_tests.asking", "~student.width", "~student.channels"]
-    with pytest.raises(NotRecordable, match="this training step cannot be recorded .*reads a number.* set graph=false"):
+    with pytest.raises(
+        NotRecordable, match="this training step cannot be recorded .*reads a number.* set graph=false"
+    ) as raised:
         trained(tmp_path, *student, "graph=true")
+    assert explain(raised.value) == (1, str(raised.value))  # one sentence, no traceback
 
 
 class Counting(torch.optim.SGD):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from distill.fit import TrainingFailed
 from distill.modules.tally import Seen
 from distill.objective import Objective
 from distill.outputs import Batch, Outputs
@@ -56,7 +57,7 @@ RECORDERS: dict[str, Recorder] = {"cuda": cuda}
 """How a step is recorded, by the kind of device."""
 
 
-class NotRecordable(RuntimeError):
+class NotRecordable(TrainingFailed):
     """A training step cannot be recorded; the message says why and what to do."""
 
 
@@ -206,6 +207,7 @@ def make_recordable(optimizer: Optimizer) -> None:
     Raises:
         NotRecordable: when it keeps a number on the host, which a replay would never change.
     """
+    vars(optimizer)["_warned_capturable_if_run_uncaptured"] = True  # steps that ask for more are, and rightly
     for group in optimizer.param_groups:
         on_device = group["params"][0].device.type != "cpu"
         if "capturable" in group and on_device:
