@@ -109,6 +109,7 @@ def test_fill__ahead_and_lazily_at_the_same_time(tmp_path: Path) -> None:
     check_every_record(*make(tmp_path))
 
 
+@pytest.mark.slow
 def test_fill__waits_for_a_block_that_another_process_holds_and_then_does_it(tmp_path: Path) -> None:
     process = FORKS.Process(target=hold, args=(tmp_path, 1))
     process.start()
