@@ -152,7 +152,7 @@ def test_peers__a_mistake_in_the_command_line_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_ask__a_peer_that_fails_is_named_with_its_reason(tmp_path: Path) -> None:
-    work = peers.Work(str(tmp_path), {}, {}, 8, 1, 1)
+    work = peers.Work(str(tmp_path), {}, {}, 8, 1, 1, "cpu")
     images = tmp_path / "images.npz"
     np.savez(images, images=np.zeros((8, 32, 32, 3), np.uint8), targets=np.zeros(8, np.int64))
     with pytest.raises(ConfigError, match="--peer repdistiller=.*No module named 'dataset'"):

@@ -23,7 +23,6 @@ OURS: dict[str, tuple[float | None, list[str]]] = {
     "distill, bf16, cached": (0.22, [BF16, "cache=on"]),
 }
 """Target beside each peer, and overrides, of each way of ours to train."""
-GRAPH = "graph=true"
 
 
 def measure(options: argparse.Namespace) -> Measured:
@@ -42,7 +41,7 @@ def measure(options: argparse.Namespace) -> Measured:
     steps, found = options.steps or (200 if gpu else 8), peers.named(options.peer)
     ours = {name: way for name, way in OURS.items() if BF16 not in way[1] or gpu or _computes_bf16()}
     if gpu:
-        ours |= {f"{name}, graph": (None, [*own, GRAPH]) for name, (_, own) in ours.items()}
+        ours |= {f"{name}, graph": (None, [*own, "graph=true"]) for name, (_, own) in ours.items()}
     sides: dict[str, Callable[[], float]] = {}
     losses: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +55,7 @@ def measure(options: argparse.Namespace) -> Measured:
             plain = resolved(cfg)
             _save(plain, 1 + steps, images)
             for name, clone in found.items():
-                work = _work(plain, clone, steps)._replace(device="cuda" if gpu else "cpu")
+                work = _work(plain, clone, steps, "cuda" if gpu else "cpu")
                 sides[name] = partial(_peer, name, work, images, losses)
         rounds = alternate(sides, options.rounds)
     ratios: list[tuple[str, str, str, float | None]] = [
@@ -92,12 +91,13 @@ def _peer(name: str, work: peers.Work, images: Path, losses: dict[str, float]) -
     return milliseconds
 
 
-def _work(plain: dict[str, Any], clone: str, steps: int) -> peers.Work:
+def _work(plain: dict[str, Any], clone: str, steps: int, device: str) -> peers.Work:
     """Return what a peer is asked to train: the networks of a resolved config, in its batches."""
     import torch
 
     teacher = next(iter(plain["teacher"].values()))["network"]
-    return peers.Work(clone, plain["student"], teacher, plain["dataset"]["batch_size"], steps, torch.get_num_threads())
+    size, threads = plain["dataset"]["batch_size"], torch.get_num_threads()
+    return peers.Work(clone, plain["student"], teacher, size, steps, threads, device)
 
 
 def _save(plain: dict[str, Any], batches: int, path: Path) -> None:

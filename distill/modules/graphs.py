@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from distill.fit import TrainingFailed
 from distill.modules.tally import Seen
 from distill.objective import Objective
-from distill.outputs import Batch, Outputs
+from distill.outputs import Batch, Mix, Outputs
 
 Recorder = Callable[[Callable[[], None]], Callable[[], None]]
 """Records what a function does to tensors, without doing it yet; returns what does it."""
@@ -109,7 +109,8 @@ class Graphs:
 
     def _make(self, given: Given, tensors: list[Tensor]) -> None:
         self._places = [tensor.clone() for tensor in tensors]
-        fixed = _replaced(given, iter(self._places))
+        places = iter(self._places)
+        fixed = _mapped(given, lambda _: next(places))
 
         def work() -> None:
             self._shown = _Shown.of(self.step(fixed))
@@ -148,47 +149,34 @@ class _Shown(NamedTuple):
 
 def _tensors(given: Given) -> list[Tensor]:
     """Return every tensor of what a step is made from, each once, without those that only the host reads."""
-    found: dict[int, Tensor] = {}
+    found: list[Tensor] = []
 
-    def visit(value: Any) -> None:
-        if isinstance(value, Tensor):
-            found.setdefault(id(value), value)
-        elif isinstance(value, Outputs):
-            visit((value.logits, *value.features.values(), *value.views.values()))
-        elif isinstance(value, tuple):
-            for part in value:
-                visit(part)
+    def note(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
 
-    visit(_without_slot(given)[:2])
-    visit(given.told)
-    return list(found.values())
+    _mapped(given, note)
+    return found
 
 
-def _replaced(given: Given, places: Any) -> Given:
-    """Return the same with other tensors, in the order of :func:`_tensors`."""
+def _mapped(given: Given, change: Callable[[Tensor], Tensor]) -> Given:
+    """Return the same with other tensors, each asked for once, and without the slots, which only the host reads."""
     made: dict[int, Tensor] = {}
 
-    def change(value: Any) -> Any:
+    def visit(value: Any) -> Any:
         if isinstance(value, Tensor):
             if id(value) not in made:
-                made[id(value)] = next(places)
+                made[id(value)] = change(value)
             return made[id(value)]
         if isinstance(value, Outputs):
-            logits = change(value.logits)
-            features = {name: change(feature) for name, feature in value.features.items()}
-            return Outputs(logits, features, {name: change(view) for name, view in value.views.items()})
-        if isinstance(value, tuple):
-            parts = [change(part) for part in value]
-            return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+            features = {name: visit(feature) for name, feature in value.features.items()}
+            return Outputs(visit(value.logits), features, {name: visit(view) for name, view in value.views.items()})
+        if isinstance(value, Batch | Mix):
+            return type(value)(*map(visit, value))
         return value
 
-    given = _without_slot(given)
-    batch, shown = change(given.batch), change(given.shown)
-    return Given(batch, shown, given.views, change(given.told))
-
-
-def _without_slot(given: Given) -> Given:
-    return given._replace(batch=given.batch._replace(slot=None), shown=given.shown._replace(slot=None))
+    batch, shown = (visit(one._replace(slot=None)) for one in given[:2])
+    return Given(batch, shown, given.views, visit(given.told))
 
 
 def decided(objective: Objective, optimizer: Optimizer, epoch: int) -> Hashable:

@@ -43,7 +43,7 @@ class Work(NamedTuple):
     batch_size: int
     steps: int
     threads: int
-    device: str = "cpu"
+    device: str
 
 
 def named(peers: Sequence[str]) -> dict[str, str]:
